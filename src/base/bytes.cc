@@ -8,7 +8,8 @@ bool is_all_zero(ByteSpan bytes) {
   while (left >= 64) {
     uint64_t words[8];
     std::memcpy(words, p, 64);
-    if ((words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7]) != 0)
+    if ((words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7]) !=
+        0)
       return false;
     p += 64;
     left -= 64;

@@ -5,6 +5,6 @@ namespace reclo::detail {
 [[noreturn]] void check_failed(const char* condition, const char* file, int line);
 }
 
-#define RECLO_CHECK(condition) \
+#define RECLO_CHECK(condition)            \
   (static_cast<bool>(condition) ? void(0) \
                                 : ::reclo::detail::check_failed(#condition, __FILE__, __LINE__))

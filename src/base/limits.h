@@ -19,7 +19,8 @@ inline constexpr uint32_t kMapHeightMax = 4;  // 4 MiB × 256^4 = 16 PiB
 inline constexpr uint64_t kPackSizeBytesMax = 64 * kMiB;
 inline constexpr uint32_t kPackSlotsMax = 65535;
 inline constexpr uint32_t kDisksPerServerMax = 64;
-inline constexpr uint64_t kDiskSizeBytesMax = kSegmentSizeBytes * kMapFanOut * kMapFanOut * kMapFanOut * kMapFanOut;
+inline constexpr uint64_t kDiskSizeBytesMax =
+    kSegmentSizeBytes * kMapFanOut * kMapFanOut * kMapFanOut * kMapFanOut;
 inline constexpr uint32_t kExtentsPerLeafMax = kPagesPerSegment;
 inline constexpr size_t kRecordSizeBytesMax = 4 * kMiB;  // begin, end, machine.json, reclo.json
 inline constexpr size_t kNodeSizeBytesMax = 256 * kKiB;  // a map leaf or inner node, decoded

@@ -10,11 +10,11 @@
 namespace reclo {
 
 struct ProgressUpdate {
-  std::string_view stage;        // what is being done now: "reading", "uploading"
-  uint64_t done_bytes = 0;       // of total_bytes; 0 of 0 when not known
+  std::string_view stage;   // what is being done now: "reading", "uploading"
+  uint64_t done_bytes = 0;  // of total_bytes; 0 of 0 when not known
   uint64_t total_bytes = 0;
-  uint64_t uploaded_bytes = 0;   // sent to or fetched from the store so far
-  std::string_view detail;       // a short free text, may be empty
+  uint64_t uploaded_bytes = 0;  // sent to or fetched from the store so far
+  std::string_view detail;      // a short free text, may be empty
 };
 
 class ProgressSink {

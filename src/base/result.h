@@ -28,14 +28,13 @@ class ReadMark {
   ReadMark() = default;
   ReadMark(const ReadMark& other) : read_(other.read_) { other.read_ = true; }
   ReadMark(ReadMark&& other) noexcept : read_(other.read_) { other.read_ = true; }
+  // Assigning over a status ("none so far") is how loops collect one: only destruction verifies.
   ReadMark& operator=(const ReadMark& other) {
-    verify();
     read_ = other.read_;
     other.read_ = true;
     return *this;
   }
   ReadMark& operator=(ReadMark&& other) noexcept {
-    verify();
     read_ = other.read_;
     other.read_ = true;
     return *this;
@@ -60,8 +59,8 @@ template <class T>
 class [[nodiscard]] Result {
  public:
   using ValueType = T;
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}       // NOLINT(*-explicit-*)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}   // NOLINT(*-explicit-*)
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(*-explicit-*)
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(*-explicit-*)
 
   bool ok() const {
     mark_.mark();
@@ -144,16 +143,16 @@ void ignore_error(const Result<T>& result, std::string_view why) {
 #define RECLO_CONCAT_(a, b) RECLO_CONCAT_INNER_(a, b)
 
 /// Returns the error of `expr` (a Status or Result), if there is one.
-#define RECLO_TRY(expr)                                               \
-  do {                                                                \
-    auto reclo_try_result_ = (expr);                                  \
+#define RECLO_TRY(expr)                                                       \
+  do {                                                                        \
+    auto reclo_try_result_ = (expr);                                          \
     if (!reclo_try_result_.ok()) return std::move(reclo_try_result_).error(); \
   } while (false)
 
 /// As RECLO_TRY, with a context put before the message.
-#define RECLO_TRY_WITH(expr, context)                                              \
-  do {                                                                             \
-    auto reclo_try_result_ = (expr);                                               \
+#define RECLO_TRY_WITH(expr, context)                                                       \
+  do {                                                                                      \
+    auto reclo_try_result_ = (expr);                                                        \
     if (!reclo_try_result_.ok()) return std::move(reclo_try_result_).error().with(context); \
   } while (false)
 
@@ -165,8 +164,9 @@ void ignore_error(const Result<T>& result, std::string_view why) {
   if (!temp.ok()) return std::move(temp).error();             \
   declaration = std::move(temp).value()
 
-#define RECLO_ASSIGN_OR_RETURN_WITH(declaration, expr, context) \
-  RECLO_ASSIGN_OR_RETURN_WITH_IMPL_(RECLO_CONCAT_(reclo_result_, __LINE__), declaration, expr, context)
+#define RECLO_ASSIGN_OR_RETURN_WITH(declaration, expr, context)                                \
+  RECLO_ASSIGN_OR_RETURN_WITH_IMPL_(RECLO_CONCAT_(reclo_result_, __LINE__), declaration, expr, \
+                                    context)
 #define RECLO_ASSIGN_OR_RETURN_WITH_IMPL_(temp, declaration, expr, context) \
   auto temp = (expr);                                                       \
   if (!temp.ok()) return std::move(temp).error().with(context);             \

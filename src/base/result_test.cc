@@ -29,7 +29,8 @@ TEST(ResultTest, ErrnoMapsToCodes) {
   EXPECT_EQ(Error::from_errno(ENOSPC, "write").code(), Code::kNoSpace);
   EXPECT_EQ(Error::from_errno(ENOENT, "open").code(), Code::kNotFound);
   EXPECT_EQ(Error::from_errno(EIO, "read").code(), Code::kIo);
-  EXPECT_NE(Error::from_errno(EIO, "read /dev/sda").message().find("read /dev/sda"), std::string::npos);
+  EXPECT_NE(Error::from_errno(EIO, "read /dev/sda").message().find("read /dev/sda"),
+            std::string::npos);
 }
 
 #ifndef NDEBUG

@@ -46,7 +46,9 @@ void TaskPool::work() {
 }
 
 TaskGroup::TaskGroup(TaskPool& pool, const CancelToken& parent)
-    : pool_(pool), parent_(parent), forward_stop_(parent.stop_token(), [this] { stop_.request_stop(); }) {}
+    : pool_(pool),
+      parent_(parent),
+      forward_stop_(parent.stop_token(), [this] { stop_.request_stop(); }) {}
 
 TaskGroup::~TaskGroup() {
   stop_.request_stop();

@@ -53,7 +53,11 @@ TEST(CancelTest, SleepEndsWhenAsked) {
   });
   const Status status = token.sleep_for(std::chrono::hours(1));
   EXPECT_EQ(status.error().code(), Code::kCancelled);
-  EXPECT_EQ(CancelToken().with_timeout(std::chrono::milliseconds(1)).sleep_for(std::chrono::hours(1)).error().code(),
+  EXPECT_EQ(CancelToken()
+                .with_timeout(std::chrono::milliseconds(1))
+                .sleep_for(std::chrono::hours(1))
+                .error()
+                .code(),
             Code::kTimeout);
   EXPECT_TRUE(group.wait().ok());
 }

@@ -10,7 +10,7 @@ namespace reclo {
 
 std::string format_bytes(uint64_t size_bytes) {
   static constexpr std::array<std::string_view, 6> kUnits = {"B",   "KiB", "MiB",
-                                                              "GiB", "TiB", "PiB"};
+                                                             "GiB", "TiB", "PiB"};
   if (size_bytes < 1024) return fmt::format("{} B", size_bytes);
   double value = static_cast<double>(size_bytes);
   size_t unit = 0;

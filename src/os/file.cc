@@ -95,18 +95,18 @@ Result<Bytes> read_file(const std::string& path, uint64_t size_bytes_max) {
 }
 
 Result<uint64_t> file_size_bytes(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) != 0) return failed("stat", path);
   return static_cast<uint64_t>(info.st_size);
 }
 
 bool path_exists(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   return ::lstat(path.c_str(), &info) == 0;
 }
 
 bool is_directory(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
 

@@ -130,8 +130,7 @@ Result<Subprocess> Subprocess::start(const SpawnOptions& options) {
   RECLO_ASSIGN_OR_RETURN(plan.err_fd, open_output(options.stderr_path));
   plan.new_session = options.new_session;
   plan.die_with_parent = options.die_with_parent;
-  plan.descriptors = {
-      {plan.null_fd.get(), 0}, {plan.out_fd.get(), 1}, {plan.err_fd.get(), 2}};
+  plan.descriptors = {{plan.null_fd.get(), 0}, {plan.out_fd.get(), 1}, {plan.err_fd.get(), 2}};
   for (const auto& entry : options.inherit) plan.descriptors.push_back(entry);
   RECLO_ASSIGN_OR_RETURN(const pid_t pid, spawn(plan));
   return Subprocess(pid);
@@ -162,7 +161,8 @@ void Subprocess::terminate(std::chrono::milliseconds grace) {
   kill(SIGTERM);
   if (wait(CancelToken().with_timeout(grace)).ok()) return;
   kill(SIGKILL);
-  ignore_error(wait(CancelToken().with_timeout(std::chrono::seconds(10))), "SIGKILL cannot be refused");
+  ignore_error(wait(CancelToken().with_timeout(std::chrono::seconds(10))),
+               "SIGKILL cannot be refused");
 }
 
 Result<Output> run_command(const std::vector<std::string>& argv, const CancelToken& cancel,
@@ -176,8 +176,7 @@ Result<Output> run_command(const std::vector<std::string>& argv, const CancelTok
   if (::pipe2(err_pipe, O_CLOEXEC) != 0) return Error::from_errno(errno, "pipe");
   const Fd err_in(err_pipe[0]);
   plan.err_fd = Fd(err_pipe[1]);
-  plan.descriptors = {
-      {plan.null_fd.get(), 0}, {plan.out_fd.get(), 1}, {plan.err_fd.get(), 2}};
+  plan.descriptors = {{plan.null_fd.get(), 0}, {plan.out_fd.get(), 1}, {plan.err_fd.get(), 2}};
   RECLO_ASSIGN_OR_RETURN(const pid_t pid, spawn(plan));
   RECLO_TRY(plan.out_fd.close());
   RECLO_TRY(plan.err_fd.close());
@@ -218,7 +217,8 @@ Result<std::string> run_checked(const std::vector<std::string>& argv, const Canc
   std::string words = output.err.empty() ? output.out : output.err;
   while (!words.empty() && words.back() == '\n') words.pop_back();
   if (words.size() > 2000) words = words.substr(words.size() - 2000);
-  return Error(Code::kIo, fmt::format("{} failed with exit code {}: {}", argv[0], output.exit_code, words));
+  return Error(Code::kIo,
+               fmt::format("{} failed with exit code {}: {}", argv[0], output.exit_code, words));
 }
 
 bool process_alive(pid_t pid, std::string_view needle) {
@@ -233,7 +233,7 @@ bool process_alive(pid_t pid, std::string_view needle) {
 
 std::optional<std::string> find_program(std::string_view name) {
   const auto usable = [](const std::string& path) {
-    struct stat info {};
+    struct stat info{};
     return ::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
            ::access(path.c_str(), X_OK) == 0;
   };

@@ -18,13 +18,13 @@
 namespace reclo::os {
 
 struct SpawnOptions {
-  std::vector<std::string> argv;               // argv[0] is looked up in PATH
+  std::vector<std::string> argv;                   // argv[0] is looked up in PATH
   std::map<std::string, std::string> environment;  // added to (or replacing in) our own
-  std::vector<std::pair<int, int>> inherit;    // {our descriptor, its number in the child}
-  std::string stdout_path;                     // appended to, 0600; empty: /dev/null
-  std::string stderr_path;                     // same; equal to stdout_path shares the file
-  bool new_session = false;                    // setsid: survives our terminal and our death
-  bool die_with_parent = false;                // PR_SET_PDEATHSIG
+  std::vector<std::pair<int, int>> inherit;        // {our descriptor, its number in the child}
+  std::string stdout_path;                         // appended to, 0600; empty: /dev/null
+  std::string stderr_path;                         // same; equal to stdout_path shares the file
+  bool new_session = false;                        // setsid: survives our terminal and our death
+  bool die_with_parent = false;                    // PR_SET_PDEATHSIG
 };
 
 struct Output {

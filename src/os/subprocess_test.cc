@@ -9,11 +9,15 @@ namespace reclo::os {
 namespace {
 
 TEST(SubprocessTest, CollectsOutputAndExitCode) {
-  const Output output = run_command({"sh", "-c", "echo out; echo err >&2; exit 3"}, CancelToken()).value();
+  const Output output =
+      run_command({"sh", "-c", "echo out; echo err >&2; exit 3"}, CancelToken()).value();
   EXPECT_EQ(output.out, "out\n");
   EXPECT_EQ(output.err, "err\n");
   EXPECT_EQ(output.exit_code, 3);
-  EXPECT_NE(run_checked({"sh", "-c", "echo why >&2; exit 1"}, CancelToken()).error().message().find("why"),
+  EXPECT_NE(run_checked({"sh", "-c", "echo why >&2; exit 1"}, CancelToken())
+                .error()
+                .message()
+                .find("why"),
             std::string::npos);
 }
 
@@ -24,7 +28,8 @@ TEST(SubprocessTest, MissingProgramIsNamed) {
 
 TEST(SubprocessTest, CancellingKills) {
   const Stopwatch watch;
-  const auto result = run_command({"sleep", "60"}, CancelToken().with_timeout(std::chrono::milliseconds(200)));
+  const auto result =
+      run_command({"sleep", "60"}, CancelToken().with_timeout(std::chrono::milliseconds(200)));
   EXPECT_EQ(result.error().code(), Code::kTimeout);
   EXPECT_LT(watch.seconds(), 10);
 }
