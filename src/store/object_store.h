@@ -2,18 +2,20 @@
 //
 // The contract every store keeps, and tests/conformance (store/conformance_test_suite.h) checks:
 //  1. Write-once: put_if_absent() creates a whole object or nothing; of any number of concurrent
-//     callers for one key exactly one succeeds, the others get kAlreadyExists. There is no overwrite.
+//     callers for one key exactly one succeeds, the others get kAlreadyExists. There is no
+//     overwrite.
 //  2. After put_if_absent() returned success, every get/stat/list by anyone sees the object, also
 //     after a crash or power cut of this machine.
 //  3. get() returns exactly the stored bytes or an error, never fewer.
 // Object keys: '/'-separated, [A-Za-z0-9._/-], no leading or trailing slash, no empty, "." or ".."
-// part, at most 512 bytes.
+// part, none that starts with ".tmp-" (a folder's files in the making), at most 512 bytes.
 // Thread rule: every method may be called from any number of threads at once; each blocks until
 // done or until `cancel` fires.
-// Errors: kNotFound, kAlreadyExists, kPermissionDenied, kUnauthenticated, kNoSpace, kCorruption (the
-// transport delivered other bytes than announced), kUnavailable/kTimeout with retryable().
+// Errors: kNotFound, kAlreadyExists, kPermissionDenied, kUnauthenticated, kNoSpace, kCorruption
+// (the transport delivered other bytes than announced), kUnavailable/kTimeout with retryable().
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -83,5 +85,30 @@ class ObjectStore {
 
 /// Whether `key` fits the rules above; used by every store before anything else.
 Status check_key(const std::string& key);
+/// The same for the beginning of keys: may be empty, may end in '/'.
+Status check_prefix(const std::string& prefix);
+/// A prefix that is empty or ends in '/'.
+Status check_folder_prefix(const std::string& prefix);
+
+/// A range of no bytes, or past 2^63, is a caller's mistake.
+Status check_range(const std::string& key, ByteRange range);
+Error already_exists(const std::string& key);
+/// The kCorruption of a get_range() that the object cannot fill.
+Error range_past_end(const std::string& key, ByteRange range, uint64_t object_size_bytes);
+
+/// StoreCounters that many threads may raise; for implementations.
+struct AtomicCounters {
+  std::atomic<uint64_t> requests_put = 0;
+  std::atomic<uint64_t> requests_get = 0;
+  std::atomic<uint64_t> requests_list = 0;
+  std::atomic<uint64_t> requests_other = 0;
+  std::atomic<uint64_t> retries = 0;
+  std::atomic<uint64_t> sent_bytes = 0;
+  std::atomic<uint64_t> received_bytes = 0;
+
+  void add_put(size_t payload_bytes);
+  void add_get(size_t payload_bytes);
+  StoreCounters snapshot() const;
+};
 
 }  // namespace reclo::store
