@@ -1,0 +1,163 @@
+#include "repo/slot_reader.h"
+
+#include <fmt/format.h>
+
+#include "base/limits.h"
+#include "crypto/aead.h"
+#include "repo/layout.h"
+#include "repo/pack.h"
+
+namespace reclo::repo {
+namespace {
+
+// A gap this long between two wanted slots is cheaper to fetch than to skip with another request.
+constexpr uint32_t kGapBytesMax = 256 * kKiB;
+constexpr uint32_t kReadBytesMax = 8 * kMiB;
+
+}  // namespace
+
+SlotReader::SlotReader(store::ObjectStore& store, const RepositoryId& repository,
+                       const MachineId& machine, crypto::SecretKey map_key,
+                       std::optional<crypto::BoxKeyPair> box)
+    : store_(store),
+      repository_(repository),
+      machine_(machine),
+      map_key_(std::move(map_key)),
+      box_(std::move(box)),
+      hasher_(map_key_) {}
+
+std::string SlotReader::pack_object_key(const PackId& pack) const {
+  return layout::pack(machine_, pack);
+}
+
+Result<Bytes> SlotReader::read_node(const NodeRef& ref, const CancelToken& cancel) {
+  const std::string key = pack_object_key(ref.at.pack);
+  RECLO_ASSIGN_OR_RETURN(const Bytes sealed,
+                         store_.get_range(key, {ref.at.offset_bytes, ref.at.stored_bytes}, cancel));
+  if (sealed.size() < crypto::kAeadTagSize)
+    return Error(Code::kCorruption, fmt::format("{}: map node too short", key));
+  crypto::Aead aead(pack_key(PackKind::kMap, map_key_, ref.at.pack));
+  Bytes payload(sealed.size() - crypto::kAeadTagSize);
+  RECLO_TRY_WITH(
+      aead.open(ref.at.slot, slot_associated_data(repository_, ref.at.pack, ref.at.slot, ref.id),
+                sealed, payload),
+      fmt::format("{}: map node in slot {}", key, ref.at.slot));
+  Decompressor decompressor;
+  RECLO_ASSIGN_OR_RETURN_WITH(Bytes node, decompressor.decode(payload, kNodeSizeBytesMax), key);
+  if (hasher_.node_id(node) != ref.id)
+    return Error(Code::kCorruption,
+                 fmt::format("{}: slot {} holds another map node", key, ref.at.slot));
+  return node;
+}
+
+Result<Leaf> SlotReader::read_leaf(const NodeRef& ref, const CancelToken& cancel) {
+  RECLO_ASSIGN_OR_RETURN(const Bytes bytes, read_node(ref, cancel));
+  return decode_leaf(bytes);
+}
+
+Result<InnerNode> SlotReader::read_inner_node(const NodeRef& ref, uint8_t level,
+                                              const CancelToken& cancel) {
+  RECLO_ASSIGN_OR_RETURN(const Bytes bytes, read_node(ref, cancel));
+  return decode_inner_node(bytes, level);
+}
+
+Result<crypto::SecretKey> SlotReader::data_key(const PackId& pack, const CancelToken& cancel) {
+  const std::pair<SessionId, uint32_t> run{pack.session, pack.run()};
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = data_keys_.find(run);
+    if (found != data_keys_.end()) return found->second.clone();
+  }
+  if (!box_)
+    return Error(Code::kPermissionDenied,
+                 "reading data needs the repository's key: give a passphrase or recovery code");
+  const std::string key = pack_object_key(pack);
+  RECLO_ASSIGN_OR_RETURN(const Bytes bytes, store_.get_range(key, {0, kPackHeaderSize}, cancel));
+  RECLO_ASSIGN_OR_RETURN_WITH(const PackHeader header, decode_pack_header(bytes), key);
+  if (header.id != pack || header.machine != machine_ || header.repository != repository_)
+    return Error(Code::kCorruption, key + ": this is another pack: objects were swapped");
+  Error last(Code::kCorruption, "it carries no data key");
+  for (const Bytes& sealed : header.sealed_data_keys) {
+    auto opened = crypto::open_sealed_key(*box_, sealed);
+    if (!opened.ok()) {
+      last = std::move(opened).error();
+      continue;
+    }
+    std::lock_guard lock(mutex_);
+    return data_keys_.emplace(run, std::move(opened).value()).first->second.clone();
+  }
+  return std::move(last).with(key);
+}
+
+Status SlotReader::open_chunk(const ChunkRef& chunk, ByteSpan sealed, MutableByteSpan out,
+                              const CancelToken& cancel) {
+  RECLO_CHECK(out.size() == chunk.pages * kPageSizeBytes);
+  RECLO_ASSIGN_OR_RETURN(const crypto::SecretKey parent, data_key(chunk.at.pack, cancel));
+  const auto context = [&] {
+    return fmt::format("{}: chunk in slot {}", pack_object_key(chunk.at.pack), chunk.at.slot);
+  };
+  if (sealed.size() < crypto::kAeadTagSize)
+    return Error(Code::kCorruption, context() + " is too short");
+  crypto::Aead aead(pack_key(PackKind::kData, parent, chunk.at.pack));
+  Bytes payload(sealed.size() - crypto::kAeadTagSize);
+  Status status = aead.open(
+      chunk.at.slot, slot_associated_data(repository_, chunk.at.pack, chunk.at.slot, chunk.id),
+      sealed, payload);
+  if (!status.ok()) return std::move(status).error().with(context());
+  thread_local Decompressor decompressor;
+  status = decompressor.decode(payload, out);
+  if (!status.ok()) return std::move(status).error().with(context());
+  // The seal is bound to the id, and only the writer had the key; the hash also catches a writer
+  // that sealed other bytes than it hashed.
+  std::array<PageTag, kPagesPerSegment> tags;
+  const std::span<PageTag> used = std::span(tags).first(chunk.pages);
+  hasher_.page_tags(out, used);
+  if (hasher_.chunk_id(used) != chunk.id)
+    return Error(Code::kCorruption, context() + " decodes to other content than its name says");
+  return {};
+}
+
+Status SlotReader::read_chunk(const ChunkRef& chunk, MutableByteSpan out,
+                              const CancelToken& cancel) {
+  RECLO_ASSIGN_OR_RETURN(const Bytes sealed,
+                         store_.get_range(pack_object_key(chunk.at.pack),
+                                          {chunk.at.offset_bytes, chunk.at.stored_bytes}, cancel));
+  return open_chunk(chunk, sealed, out, cancel);
+}
+
+Status SlotReader::read_chunks(std::span<const ChunkRef> chunks,
+                               const std::function<Status(size_t, Result<ByteSpan>)>& visit,
+                               const CancelToken& cancel) {
+  size_t first = 0;
+  Bytes plain;
+  while (first < chunks.size()) {
+    const uint32_t start = chunks[first].at.offset_bytes;
+    uint32_t end = start + chunks[first].at.stored_bytes;
+    size_t last = first + 1;
+    while (last < chunks.size() && chunks[last].at.offset_bytes >= end &&
+           chunks[last].at.offset_bytes - end <= kGapBytesMax &&
+           chunks[last].at.offset_bytes + chunks[last].at.stored_bytes - start <= kReadBytesMax) {
+      end = chunks[last].at.offset_bytes + chunks[last].at.stored_bytes;
+      ++last;
+    }
+    const auto fetched =
+        store_.get_range(pack_object_key(chunks[first].at.pack), {start, end - start}, cancel);
+    for (size_t i = first; i < last; ++i) {
+      const ChunkRef& chunk = chunks[i];
+      if (!fetched.ok()) {
+        RECLO_TRY(visit(i, fetched.error()));
+        continue;
+      }
+      plain.resize(chunk.pages * kPageSizeBytes);
+      const ByteSpan sealed =
+          ByteSpan(*fetched).subspan(chunk.at.offset_bytes - start, chunk.at.stored_bytes);
+      Status status = open_chunk(chunk, sealed, plain, cancel);
+      RECLO_TRY(visit(i, status.ok() ? Result<ByteSpan>(ByteSpan(plain))
+                                     : Result<ByteSpan>(std::move(status).error())));
+    }
+    first = last;
+  }
+  return {};
+}
+
+}  // namespace reclo::repo
