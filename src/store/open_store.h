@@ -42,9 +42,9 @@ struct StoreOptions {
   uint32_t connections_max = 32;
 };
 
-/// Opens the store. Makes no request: the first call on the store reports wrong credentials, a
-/// missing bucket and the like. Errors: kInvalidArgument for the URL, kNotFound for a missing
-/// folder, kUnauthenticated when no AWS credentials can be found.
+/// Opens the store. Makes no request: the first call on it reports wrong or missing credentials, a
+/// missing bucket and the like. Errors: kInvalidArgument for the URL or the AWS configuration,
+/// kNotFound for a missing folder.
 Result<std::unique_ptr<ObjectStore>> open_store(const StoreOptions& options,
                                                 const CancelToken& cancel);
 
