@@ -113,9 +113,10 @@ class LoopDevice {
 /// A mounted device, unmounted on destruction.
 class Mount {
  public:
-  Mount(const std::string& device, std::string where) : where_(std::move(where)) {
+  Mount(const std::string& device, std::string where, const std::string& options = "defaults")
+      : where_(std::move(where)) {
     run({"mkdir", "-p", where_});
-    run({"mount", device, where_});
+    run({"mount", "-o", options, device, where_});
   }
   Mount(const Mount&) = delete;
   Mount& operator=(const Mount&) = delete;
