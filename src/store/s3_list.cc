@@ -65,7 +65,9 @@ Status S3Store::list(const std::string& prefix,
     }
     return {};
   };
-  return for_each_page(client_, {{"prefix", full_prefix}}, counters_, visit_page, cancel);
+  const net::QueryPairs query = {{"prefix", full_prefix},
+                                 {"max-keys", std::to_string(options_.list_page_objects)}};
+  return for_each_page(client_, query, counters_, visit_page, cancel);
 }
 
 Result<std::vector<std::string>> S3Store::list_children(const std::string& prefix,
@@ -89,8 +91,10 @@ Result<std::vector<std::string>> S3Store::list_children(const std::string& prefi
       return out_of_order(names[before]);
     return {};
   };
-  RECLO_TRY(for_each_page(client_, {{"prefix", full_prefix}, {"delimiter", "/"}}, counters_,
-                          visit_page, cancel));
+  const net::QueryPairs query = {{"prefix", full_prefix},
+                                 {"delimiter", "/"},
+                                 {"max-keys", std::to_string(options_.list_page_objects)}};
+  RECLO_TRY(for_each_page(client_, query, counters_, visit_page, cancel));
   return names;
 }
 

@@ -20,6 +20,7 @@ struct S3StoreOptions {
   S3Options s3;
   std::string prefix;             // without slashes at its ends; may be empty
   bool sha256_checksums = false;  // x-amz-checksum-sha256 instead of Content-MD5
+  uint32_t list_page_objects = 1000;
 };
 
 class S3Store final : public ObjectStore {
