@@ -36,6 +36,10 @@ Result<Json> parse_json(std::string_view text, std::string_view what, size_t siz
   return json;
 }
 
+std::string dump_json(const Json& json, int indent) {
+  return json.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
 template <>
 Result<std::string> json_get(const Json& object, std::string_view key) {
   const Json* found = json_find(object, key);

@@ -17,6 +17,9 @@ using Json = nlohmann::json;
 Result<Json> parse_json(std::string_view text, std::string_view what,
                         size_t size_bytes_max = size_t{16} << 20);
 
+/// The text of `json`. Bytes that are not UTF-8 (a disk's path may have some) become U+FFFD.
+std::string dump_json(const Json& json, int indent = -1);
+
 namespace detail {
 Error json_field_error(std::string_view key, std::string_view wanted);
 const Json* json_find(const Json& object, std::string_view key);

@@ -4,7 +4,7 @@
 
 namespace reclo::repo {
 
-Bytes encode_config(const RepositoryConfig& config) {
+Bytes encode_config(const RepositoryConfig& config, const crypto::SecretKey& secret) {
   Json json;
   json["format"] = kFormatVersion;
   json["repository"] = config.id.hex();
@@ -14,15 +14,16 @@ Bytes encode_config(const RepositoryConfig& config) {
                    {"list_after_put", config.store.list_after_put},
                    {"range_read", config.store.range_read},
                    {"note", config.store.note}};
-  return to_bytes(json.dump(2) + "\n");
+  add_check(json, secret);
+  return to_bytes(dump_json(json, 2) + "\n");
 }
 
 Result<RepositoryConfig> decode_config(ByteSpan object) {
   constexpr std::string_view kWhat = "reclo.json";
   RECLO_ASSIGN_OR_RETURN(const Json json, parse_json(as_text(object), kWhat));
+  RECLO_TRY(check_format_version(json, kWhat));
   RepositoryConfig config;
   RECLO_ASSIGN_OR_RETURN_WITH(config.id, json_id<RepositoryId>(json, "repository"), kWhat);
-  RECLO_TRY(check_record_header(json, config.id, kWhat));
   RECLO_ASSIGN_OR_RETURN_WITH(const std::string created, json_get<std::string>(json, "created"),
                               kWhat);
   RECLO_ASSIGN_OR_RETURN_WITH(config.created, parse_time(created), kWhat);

@@ -26,7 +26,8 @@ struct RepositoryConfig {
   StoreCapabilities store;
 };
 
-Bytes encode_config(const RepositoryConfig& config);
+/// `secret`: the repository's private key, which the record's check is made with.
+Bytes encode_config(const RepositoryConfig& config, const crypto::SecretKey& secret);
 /// Errors: kCorruption, kUnsupported for a repository of a newer version.
 Result<RepositoryConfig> decode_config(ByteSpan object);
 

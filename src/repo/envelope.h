@@ -10,6 +10,7 @@
 #include "base/ids.h"
 #include "base/json.h"
 #include "crypto/sealing.h"
+#include "crypto/secret.h"
 
 namespace reclo::repo {
 
@@ -29,6 +30,18 @@ Status check_envelope(const Envelope& envelope, const crypto::PublicKey& signer,
 /// Common fields of every record: refuses unknown formats (kUnsupported) and other repositories.
 Status check_record_header(const Json& payload, const RepositoryId& repository,
                            std::string_view what);
+
+/// Refuses formats that this version does not know (kUnsupported), before anything else is read.
+Status check_format_version(const Json& json, std::string_view what);
+
+/// Adds the field "check" to an unsigned record: a MAC under the repository's private key over the
+/// record's compact text. Who can unlock the repository can tell whether reclo.json and the key
+/// slots are as they were written; without it a damaged recovery-code slot would be noticed only
+/// when the code is needed. docs/format.md §3.1.
+void add_check(Json& record, const crypto::SecretKey& repository_secret);
+/// Errors: kCorruption.
+Status verify_check(ByteSpan object, const crypto::SecretKey& repository_secret,
+                    std::string_view what);
 
 /// Reads an id field.
 template <class IdType>

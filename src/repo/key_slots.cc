@@ -16,6 +16,7 @@ namespace reclo::repo {
 namespace {
 
 constexpr size_t kSlotSizeBytesMax = 64 * kKiB;
+constexpr size_t kSlotsMax = 1000;
 constexpr size_t kWrappedSize = crypto::SecretKey::kSize + crypto::kAeadTagSize;
 
 struct StoredSlot {
@@ -38,7 +39,8 @@ Result<crypto::SecretKey> key_from_words(SlotKind kind, std::string_view words,
                                        : crypto::key_from_recovery_code(words);
 }
 
-Bytes encode_slot(const StoredSlot& stored, const RepositoryId& repository) {
+Bytes encode_slot(const StoredSlot& stored, const RepositoryId& repository,
+                  const crypto::SecretKey& secret) {
   Json json;
   json["format"] = kFormatVersion;
   json["repository"] = repository.hex();
@@ -51,7 +53,8 @@ Bytes encode_slot(const StoredSlot& stored, const RepositoryId& repository) {
                         {"passes", stored.argon2.passes},
                         {"salt", to_base64(stored.argon2.salt)}};
   json["wrapped_key"] = to_base64(stored.wrapped);
-  return to_bytes(json.dump(2) + "\n");
+  add_check(json, secret);
+  return to_bytes(dump_json(json, 2) + "\n");
 }
 
 Result<StoredSlot> decode_slot(ByteSpan object, const RepositoryId& repository,
@@ -60,6 +63,10 @@ Result<StoredSlot> decode_slot(ByteSpan object, const RepositoryId& repository,
   RECLO_TRY(check_record_header(json, repository, key));
   StoredSlot stored;
   RECLO_ASSIGN_OR_RETURN_WITH(stored.slot.name, json_get<std::string>(json, "slot"), key);
+  // Else removing a slot by the name it shows could remove another one.
+  if (key != layout::key_slot(stored.slot.name))
+    return Error(Code::kCorruption, fmt::format("{} is the key slot '{}': objects were swapped",
+                                                key, stored.slot.name));
   RECLO_ASSIGN_OR_RETURN_WITH(const std::string kind, json_get<std::string>(json, "kind"), key);
   if (kind != "passphrase" && kind != "recovery-code")
     return Error(Code::kUnsupported, fmt::format("{}: unknown kind of key slot '{}'", key, kind));
@@ -90,13 +97,20 @@ Result<std::vector<StoredSlot>> load_slots(store::ObjectStore& store,
       layout::kKeySlotPrefix,
       [&](const store::ObjectInfo& info) -> Status {
         if (info.key.ends_with(".json")) keys.push_back(info.key);
+        if (keys.size() > kSlotsMax)
+          return Error(Code::kResourceExhausted, "more key slots than this version handles");
         return {};
       },
       cancel));
   std::vector<StoredSlot> slots;
   for (const std::string& key : keys) {
-    RECLO_ASSIGN_OR_RETURN(const Bytes object, store.get(key, kSlotSizeBytesMax, cancel));
-    auto slot = decode_slot(object, repository, key);
+    const auto object = store.get(key, kSlotSizeBytesMax, cancel);
+    // One that is far too long is damaged, and removed meanwhile is no slot; neither hides the
+    // rest.
+    if (!object.ok() && object.error().code() == Code::kNotFound) continue;
+    if (!object.ok() && object.error().code() != Code::kResourceExhausted) return object.error();
+    auto slot =
+        object.ok() ? decode_slot(*object, repository, key) : Result<StoredSlot>(object.error());
     if (slot.ok()) {
       slots.push_back(std::move(slot).value());
     } else if (problems != nullptr) {
@@ -125,7 +139,7 @@ Result<KeySlot> add_key_slot(store::ObjectStore& store, const RepositoryId& repo
   stored.wrapped.resize(kWrappedSize);
   aead.seal(0, {}, secret.bytes(), stored.wrapped);
   RECLO_TRY_WITH(store.put_if_absent(layout::key_slot(stored.slot.name),
-                                     encode_slot(stored, repository), cancel),
+                                     encode_slot(stored, repository, secret), cancel),
                  "storing the key slot");
   return stored.slot;
 }

@@ -100,7 +100,7 @@ Bytes encode_machine_keys(const MachineKeys& keys, const RepositoryId& repositor
   json["name"] = keys.name;
   json["map_key"] = to_base64(keys.map_key.bytes());
   json["signing_seed"] = to_base64(keys.signing.seed.bytes());
-  return to_bytes(json.dump(2) + "\n");
+  return to_bytes(dump_json(json, 2) + "\n");
 }
 
 Result<MachineKeys> decode_machine_keys(ByteSpan text, const RepositoryId& repository) {

@@ -95,6 +95,7 @@ Status MapReader::walk(const NodeRef& ref, uint8_t level, uint64_t base_segment,
 Status MapReader::for_each_leaf(const MapRoot& map, uint64_t first_segment, uint64_t end_segment,
                                 const LeafVisitor& visit, const CancelToken& cancel) {
   if (!map.root || first_segment >= end_segment) return {};
+  if (map.height == 0 && first_segment > 0) return {};  // the root is segment 0's leaf
   return walk(*map.root, map.height, 0, first_segment, end_segment, visit, cancel);
 }
 

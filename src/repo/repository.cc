@@ -39,6 +39,12 @@ Result<Point> load_point(const Repository& repository, const MachineRecord& mach
 // The chain says which point follows which: gaps and forks are worth a warning, since a point that
 // vanished by retention has a tombstone, and one that a provider dropped has none.
 void check_chain(MachinePoints& machine) {
+  if (!machine.points.empty()) {
+    const PointRecord& first = machine.points.front().record;
+    if (first.sequence > 1)
+      machine.warnings.push_back(
+          fmt::format("recovery points 1 to {} are missing", first.sequence - 1));
+  }
   for (size_t i = 1; i < machine.points.size(); ++i) {
     const Point& before = machine.points[i - 1];
     const Point& after = machine.points[i];
@@ -83,8 +89,9 @@ Result<InitResult> init_repository(store::ObjectStore& store, std::string_view p
                          "passphrase", passphrase, cancel));
   RECLO_TRY(add_key_slot(store, result.config.id, box.secret_key, SlotKind::kRecoveryCode,
                          "recovery code", result.recovery_code, cancel));
-  RECLO_TRY_WITH(store.put_if_absent(layout::kConfigKey, encode_config(result.config), cancel),
-                 "writing reclo.json");
+  RECLO_TRY_WITH(
+      store.put_if_absent(layout::kConfigKey, encode_config(result.config, box.secret_key), cancel),
+      "writing reclo.json");
   return result;
 }
 
@@ -188,12 +195,13 @@ Result<FoundPoint> find_point(const Repository& repository, std::string_view tex
         const bool last = &point == &points.points.back();
         if (!last) continue;
         if (found.empty() || newer(point, found[0].point))
-          found = {FoundPoint{machine, std::move(point)}};
+          found = {FoundPoint{machine, std::move(point), {}}};
       } else if (point.record.id.hex().starts_with(text)) {
-        found.push_back({machine, std::move(point)});
+        found.push_back({machine, std::move(point), {}});
       }
     }
   }
+  for (FoundPoint& candidate : found) candidate.warnings = warnings;
   if (found.empty()) {
     std::string message = name.empty() ? fmt::format("no recovery point '{}' in {}", text,
                                                      repository.store().description())

@@ -73,6 +73,8 @@ class Repository {
 struct FoundPoint {
   MachineRecord machine;
   Point point;
+  /// Damaged and missing records that were met on the way: "latest" may be older than people think.
+  std::vector<std::string> warnings;
 };
 
 /// Finds the point that `text` names: an id, a unique prefix of at least 4 digits, "latest" or

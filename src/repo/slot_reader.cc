@@ -31,9 +31,14 @@ std::string SlotReader::pack_object_key(const PackId& pack) const {
 }
 
 Result<Bytes> SlotReader::read_node(const NodeRef& ref, const CancelToken& cancel) {
-  const std::string key = pack_object_key(ref.at.pack);
   RECLO_ASSIGN_OR_RETURN(const Bytes sealed,
-                         store_.get_range(key, {ref.at.offset_bytes, ref.at.stored_bytes}, cancel));
+                         store_.get_range(pack_object_key(ref.at.pack),
+                                          {ref.at.offset_bytes, ref.at.stored_bytes}, cancel));
+  return open_node(ref, sealed);
+}
+
+Result<Bytes> SlotReader::open_node(const NodeRef& ref, ByteSpan sealed) const {
+  const std::string key = pack_object_key(ref.at.pack);
   if (sealed.size() < crypto::kAeadTagSize)
     return Error(Code::kCorruption, fmt::format("{}: map node too short", key));
   crypto::Aead aead(pack_key(PackKind::kMap, map_key_, ref.at.pack));
@@ -42,7 +47,7 @@ Result<Bytes> SlotReader::read_node(const NodeRef& ref, const CancelToken& cance
       aead.open(ref.at.slot, slot_associated_data(repository_, ref.at.pack, ref.at.slot, ref.id),
                 sealed, payload),
       fmt::format("{}: map node in slot {}", key, ref.at.slot));
-  Decompressor decompressor;
+  thread_local Decompressor decompressor;
   RECLO_ASSIGN_OR_RETURN_WITH(Bytes node, decompressor.decode(payload, kNodeSizeBytesMax), key);
   if (hasher_.node_id(node) != ref.id)
     return Error(Code::kCorruption,
@@ -125,39 +130,75 @@ Status SlotReader::read_chunk(const ChunkRef& chunk, MutableByteSpan out,
   return open_chunk(chunk, sealed, out, cancel);
 }
 
-Status SlotReader::read_chunks(std::span<const ChunkRef> chunks,
-                               const std::function<Status(size_t, Result<ByteSpan>)>& visit,
-                               const CancelToken& cancel) {
+// Slots that lie close together come with one ranged read. When that fails for the bytes' own sake
+// (the pack is shorter than it was), each is tried alone: damage hides no neighbours.
+Status SlotReader::read_grouped(std::span<const SlotAddress> slots, const SealedVisitor& visit,
+                                const CancelToken& cancel) {
   size_t first = 0;
-  Bytes plain;
-  while (first < chunks.size()) {
-    const uint32_t start = chunks[first].at.offset_bytes;
-    uint32_t end = start + chunks[first].at.stored_bytes;
+  while (first < slots.size()) {
+    const std::string key = pack_object_key(slots[first].pack);
+    const uint32_t start = slots[first].offset_bytes;
+    uint32_t end = start + slots[first].stored_bytes;
     size_t last = first + 1;
-    while (last < chunks.size() && chunks[last].at.offset_bytes >= end &&
-           chunks[last].at.offset_bytes - end <= kGapBytesMax &&
-           chunks[last].at.offset_bytes + chunks[last].at.stored_bytes - start <= kReadBytesMax) {
-      end = chunks[last].at.offset_bytes + chunks[last].at.stored_bytes;
+    while (last < slots.size() && slots[last].offset_bytes >= end &&
+           slots[last].offset_bytes - end <= kGapBytesMax &&
+           slots[last].offset_bytes + slots[last].stored_bytes - start <= kReadBytesMax) {
+      end = slots[last].offset_bytes + slots[last].stored_bytes;
       ++last;
     }
-    const auto fetched =
-        store_.get_range(pack_object_key(chunks[first].at.pack), {start, end - start}, cancel);
+    const auto fetched = store_.get_range(key, {start, end - start}, cancel);
+    const bool one_by_one =
+        !fetched.ok() && last - first > 1 &&
+        (fetched.error().code() == Code::kCorruption || fetched.error().code() == Code::kIo);
     for (size_t i = first; i < last; ++i) {
-      const ChunkRef& chunk = chunks[i];
-      if (!fetched.ok()) {
+      const SlotAddress& slot = slots[i];
+      if (one_by_one) {
+        const auto alone = store_.get_range(key, {slot.offset_bytes, slot.stored_bytes}, cancel);
+        RECLO_TRY(
+            visit(i, alone.ok() ? Result<ByteSpan>(*alone) : Result<ByteSpan>(alone.error())));
+      } else if (!fetched.ok()) {
         RECLO_TRY(visit(i, fetched.error()));
-        continue;
+      } else {
+        RECLO_TRY(
+            visit(i, ByteSpan(*fetched).subspan(slot.offset_bytes - start, slot.stored_bytes)));
       }
-      plain.resize(chunk.pages * kPageSizeBytes);
-      const ByteSpan sealed =
-          ByteSpan(*fetched).subspan(chunk.at.offset_bytes - start, chunk.at.stored_bytes);
-      Status status = open_chunk(chunk, sealed, plain, cancel);
-      RECLO_TRY(visit(i, status.ok() ? Result<ByteSpan>(ByteSpan(plain))
-                                     : Result<ByteSpan>(std::move(status).error())));
     }
     first = last;
   }
   return {};
+}
+
+Status SlotReader::read_chunks(std::span<const ChunkRef> chunks,
+                               const std::function<Status(size_t, Result<ByteSpan>)>& visit,
+                               const CancelToken& cancel) {
+  std::vector<SlotAddress> slots;
+  for (const ChunkRef& chunk : chunks) slots.push_back(chunk.at);
+  Bytes plain;
+  return read_grouped(
+      slots,
+      [&](size_t i, Result<ByteSpan> sealed) -> Status {
+        if (!sealed.ok()) return visit(i, std::move(sealed).error());
+        plain.resize(chunks[i].pages * kPageSizeBytes);
+        Status status = open_chunk(chunks[i], *sealed, plain, cancel);
+        return visit(i, status.ok() ? Result<ByteSpan>(ByteSpan(plain))
+                                    : Result<ByteSpan>(std::move(status).error()));
+      },
+      cancel);
+}
+
+Status SlotReader::read_leaves(std::span<const NodeRef> leaves,
+                               const std::function<Status(size_t, Result<Leaf>)>& visit,
+                               const CancelToken& cancel) {
+  std::vector<SlotAddress> slots;
+  for (const NodeRef& leaf : leaves) slots.push_back(leaf.at);
+  return read_grouped(
+      slots,
+      [&](size_t i, Result<ByteSpan> sealed) -> Status {
+        if (!sealed.ok()) return visit(i, std::move(sealed).error());
+        auto node = open_node(leaves[i], *sealed);
+        return visit(i, node.ok() ? decode_leaf(*node) : Result<Leaf>(std::move(node).error()));
+      },
+      cancel);
 }
 
 }  // namespace reclo::repo

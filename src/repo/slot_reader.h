@@ -28,15 +28,19 @@ class SlotReader {
 
   Result<Leaf> read_leaf(const NodeRef& ref, const CancelToken& cancel);
   Result<InnerNode> read_inner_node(const NodeRef& ref, uint8_t level, const CancelToken& cancel);
+  /// Reads several leaves of one pack, ascending by offset, with few requests: as read_chunks().
+  Status read_leaves(std::span<const NodeRef> leaves,
+                     const std::function<Status(size_t index, Result<Leaf> leaf)>& visit,
+                     const CancelToken& cancel);
 
   /// Fetches, opens, decodes and checks a whole chunk: `out` is chunk.pages × 4 KiB.
   /// Errors: kCorruption names the object; kNotFound when the pack is gone; kPermissionDenied
   /// without the repository's key.
   Status read_chunk(const ChunkRef& chunk, MutableByteSpan out, const CancelToken& cancel);
 
-  /// Fetches several chunks of one pack that lie close together with one ranged read.
+  /// Fetches several chunks of one pack, those that lie close together with one ranged read.
   /// `chunks` all lie in one pack, ascending by offset. Calls `visit(index, result)` for each; a
-  /// damaged chunk does not hide its neighbours. Returns an error when nothing could be fetched.
+  /// damaged or missing chunk does not hide its neighbours. Returns the first error of `visit`.
   Status read_chunks(std::span<const ChunkRef> chunks,
                      const std::function<Status(size_t index, Result<ByteSpan> plain)>& visit,
                      const CancelToken& cancel);
@@ -54,6 +58,10 @@ class SlotReader {
 
  private:
   Result<Bytes> read_node(const NodeRef& ref, const CancelToken& cancel);
+  Result<Bytes> open_node(const NodeRef& ref, ByteSpan sealed) const;
+  using SealedVisitor = std::function<Status(size_t index, Result<ByteSpan> sealed)>;
+  Status read_grouped(std::span<const SlotAddress> slots, const SealedVisitor& visit,
+                      const CancelToken& cancel);
   /// The data key of a pack's run, from memory or from the pack's header.
   Result<crypto::SecretKey> data_key(const PackId& pack, const CancelToken& cancel);
 
