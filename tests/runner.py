@@ -28,6 +28,7 @@ DEFAULT_TIME_LIMIT_S = 600
 BUILD_TIME_LIMIT_S = 3000
 UNIT_TIME_LIMIT_S = 1500
 FUZZ_TOTAL_S = 30
+CLEANUP_LIMIT_S = 30
 SHOWN_LOG_LINES = 60
 # The thread sanitizer is slow to build; these modules are where several threads share state.
 TSAN_MODULES = ("base", "store", "backup", "image")
@@ -86,6 +87,11 @@ def run_logged(command, log_path, time_limit_s, env=None, on_line=None):
                 if ended:
                     return process.returncode
                 if time.monotonic() > deadline:
+                    process.terminate()  # its own clean-up knows of processes outside its group
+                    try:
+                        process.wait(CLEANUP_LIMIT_S)
+                    except subprocess.TimeoutExpired:
+                        pass
                     return None
                 time.sleep(0.1)
         finally:
