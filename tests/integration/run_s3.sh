@@ -35,14 +35,14 @@ run_moto() {
   done
   RECLO_TEST_S3_ENDPOINT=$(sed -n 's/^ready //p' "$WORK/moto.out")
   export RECLO_TEST_S3_ENDPOINT
-  "$BINARY" --gtest_brief=1
+  "$BINARY" ${GTEST_ARGS:---gtest_brief=1}
 }
 
 run_rgw() {
   "$RIGS/rgw.sh" start || return 1
   eval "$("$RIGS/rgw.sh" env)"
   "$PYTHON" "$RIGS/make_bucket.py" "$RECLO_TEST_S3_ENDPOINT" "$RECLO_TEST_S3_BUCKET" || return 1
-  "$BINARY" --gtest_brief=1 --gtest_filter='-*NeedsLab*'
+  "$BINARY" ${GTEST_ARGS:---gtest_brief=1} --gtest_filter='-*NeedsLab*'
 }
 
 failed=0

@@ -149,7 +149,7 @@ TEST_F(S3StoreTest, MovesPacksFromManyThreads) {
   const Bytes pack(16 * kMiB, 0x5a);
   TaskPool pool(4);
   TaskGroup group(pool, cancel_);
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 4; ++i) {
     group.spawn([&, i]() -> Status {
       const std::string key = "packs/" + std::to_string(i);
       RECLO_TRY(store->put_if_absent(key, pack, cancel_));
@@ -160,8 +160,8 @@ TEST_F(S3StoreTest, MovesPacksFromManyThreads) {
   }
   const Status done = group.wait();
   EXPECT_TRUE(done.ok()) << done.error().message();
-  EXPECT_EQ(store->counters().sent_bytes, 8 * 16 * kMiB);
-  EXPECT_EQ(store->counters().received_bytes, 8 * 16 * kMiB);
+  EXPECT_EQ(store->counters().sent_bytes, 4 * 16 * kMiB);
+  EXPECT_EQ(store->counters().received_bytes, 4 * 16 * kMiB);
 }
 
 // ---- with faults
