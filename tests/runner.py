@@ -233,7 +233,7 @@ def fuzz_targets():
     counts = build("fuzz")
     if counts.failed:
         return counts
-    targets = sorted(path for path in (ROOT / "build/fuzz/bin").glob("*_fuzz*") if os.access(path, os.X_OK))
+    targets = sorted(path for path in (ROOT / "build/fuzz/bin").glob("fuzz_*") if os.access(path, os.X_OK))
     if not targets:
         counts.fail("fuzz", "build/fuzz/bin holds no target")
         return counts
@@ -243,7 +243,7 @@ def fuzz_targets():
         found = LOGS / f"fuzz-{target.name}.corpus"
         found.mkdir(parents=True, exist_ok=True)
         committed = [str(folder) for folder in (ROOT / "fuzz/corpus" / target.name,
-                     ROOT / "fuzz/corpus" / target.name.removesuffix("_fuzz")) if folder.is_dir()]
+                     ROOT / "fuzz/corpus" / target.name.removeprefix("fuzz_")) if folder.is_dir()]
         command = [str(target), f"-max_total_time={each_s}", "-timeout=10", "-rss_limit_mb=2048",
                    f"-artifact_prefix={LOGS}/{target.name}-", str(found), *committed]
         code = run_logged(command, log, each_s + 120)

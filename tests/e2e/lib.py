@@ -129,11 +129,11 @@ class Guest(Office):
 class Reclo:
     """The reclo command with a repository, a passphrase file and a state folder of its own."""
 
-    def __init__(self, folder, repo=None, flags=(), env=None):
+    def __init__(self, folder, repo=None, options=(), env=None):
         self.folder = pathlib.Path(folder)
         self.state = self.folder / "state"
         self.repo = str(repo or self.folder / "repository")
-        self.flags = list(flags)
+        self.options = list(options)
         passphrase = self.folder / "passphrase"
         if not passphrase.exists():
             passphrase.write_text("correct horse battery staple\n")
@@ -144,12 +144,12 @@ class Reclo:
                     "RECLO_PASSPHRASE_FILE": str(passphrase), **(env or {})}
 
     def start(self, *arguments, **options):
-        return subprocess.Popen([RECLO, *self.flags, *map(str, arguments)], env=self.env,
+        return subprocess.Popen([RECLO, *map(str, arguments), *self.options], env=self.env,
                                 stdin=subprocess.DEVNULL, **options)
 
     def run(self, *arguments, expect=0, limit_s=COMMAND_LIMIT_S):
         """Runs to the end; expect=None takes any exit code, expect="error" any but 0."""
-        result = subprocess.run([RECLO, *self.flags, *map(str, arguments)], env=self.env, timeout=limit_s,
+        result = subprocess.run([RECLO, *map(str, arguments), *self.options], env=self.env, timeout=limit_s,
                                 stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         shown = " ".join(map(str, arguments))
         print(f"  $ reclo {shown} -> {result.returncode}", *filter(None, [result.stderr.strip()]), sep="\n    ")
