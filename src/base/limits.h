@@ -29,7 +29,8 @@ inline constexpr size_t kNodeSizeBytesMax = 256 * kKiB;  // a map leaf or inner 
 inline constexpr uint64_t kPackSizeBytesTarget = 16 * kMiB;
 inline constexpr uint64_t kChunkSizeBytes = 256 * kKiB;  // docs/adr/0002
 inline constexpr uint32_t kPagesPerChunk = kChunkSizeBytes / kPageSizeBytes;
-inline constexpr uint32_t kExtentsPerLeafBeforeRewrite = 64;
+inline constexpr uint32_t kExtentsPerLeafBeforeRewrite = 512;  // docs/adr/0005
+inline constexpr uint32_t kChunksPerLeafBeforeMerge = 64;
 
 static_assert(kSegmentSizeBytes % kChunkSizeBytes == 0);
 static_assert(kChunkSizeBytes % kPageSizeBytes == 0);

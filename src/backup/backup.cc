@@ -1,0 +1,399 @@
+#include "backup/backup.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backup/backup_plan.h"
+#include "backup/map_pack_cache.h"
+#include "backup/ordered_window.h"
+#include "backup/pack_pipeline.h"
+#include "backup/segment_processor.h"
+#include "base/kill_point.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "repo/layout.h"
+#include "repo/map_builder.h"
+
+namespace reclo::backup {
+namespace {
+
+constexpr uint64_t kMapCacheSizeBytesMax = 512 * kMiB;
+
+// One disk, opened and looked at.
+struct OpenDisk {
+  std::unique_ptr<disk::BlockSource> source;
+  SegmentPlan plan;
+  std::optional<size_t> parent_index;  // the same disk in the parent point
+  std::optional<PageTagFile> tags;     // set when they describe the parent
+};
+
+// Everything of one run, so that its steps can be functions of their own.
+class BackupRun {
+ public:
+  BackupRun(const repo::Repository& repository, const BackupOptions& options, ServerState& state,
+            ProgressSink& progress, const CancelToken& cancel)
+      : repository_(repository),
+        options_(options),
+        state_(state),
+        progress_(progress),
+        cancel_(cancel),
+        hasher_(state.keys().map_key),
+        map_cache_(repository.store(), state.path("maps"), kMapCacheSizeBytesMax),
+        slot_reader_(map_cache_, repository.id(), state.keys().id, state.keys().map_key.clone(),
+                     std::nullopt),
+        map_reader_(slot_reader_) {}
+
+  Result<BackupReport> run();
+
+ private:
+  Status open_disks();
+  std::string disks_signature() const;
+  Status begin_session();
+  Status match_parent_disks();
+  Result<repo::DiskRecord> back_up_disk(size_t disk_index, PackPipeline& packs, TaskGroup& group);
+  PipelineContext context_for(size_t disk_index, PackPipeline& packs);
+  Status assemble(size_t disk_index, OrderedWindow<SegmentResult>& window, PackPipeline& packs,
+                  repo::MapBuilder& map, TagUpdates& updates, TaskGroup& group);
+  Result<repo::Leaf> store_segment(SegmentResult& segment, size_t disk_index, PackPipeline& packs);
+  Status back_up_disks(repo::PointRecord& record);
+  void fill_statistics(repo::PointRecord& record) const;
+  void report_progress(std::string_view stage, uint64_t disk_bytes_done);
+
+  const repo::Repository& repository_;
+  const BackupOptions& options_;
+  ServerState& state_;
+  ProgressSink& progress_;
+  const CancelToken cancel_;
+  const crypto::ContentHasher hasher_;
+  MapPackCache map_cache_;
+  repo::SlotReader slot_reader_;
+  repo::MapReader map_reader_;
+
+  const Stopwatch watch_;
+  WallTime taken_ = wall_now();
+  StartingPoint start_;
+  std::vector<OpenDisk> disks_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<repo::SessionWriter> session_;
+  std::unique_ptr<ChunkIndex> index_;
+  Statistics statistics_;
+  uint64_t total_bytes_ = 0;
+  uint64_t done_disks_bytes_ = 0;
+  std::vector<std::string> warnings_;
+};
+
+Status BackupRun::open_disks() {
+  for (const std::string& path : options_.disks) {
+    OpenDisk disk;
+    RECLO_ASSIGN_OR_RETURN_WITH(disk.source, disk::open_source(path, cancel_), path);
+    if (disk.source->size_bytes() == 0)
+      return Error(Code::kInvalidArgument, path + ": the disk is empty");
+    if (disk.source->size_bytes() > kDiskSizeBytesMax)
+      return Error(Code::kUnsupported, path + ": disks above 16 PiB are not supported");
+    RECLO_ASSIGN_OR_RETURN_WITH(disk.plan, SegmentPlan::make(*disk.source, cancel_), path);
+    total_bytes_ += disk.source->size_bytes();
+    disks_.push_back(std::move(disk));
+  }
+  return {};
+}
+
+// What a resumed session must find again: the same disks in the same order.
+std::string BackupRun::disks_signature() const {
+  std::string out;
+  for (const OpenDisk& disk : disks_)
+    out += fmt::format("{}\t{}\n", disk.source->path(), disk.source->size_bytes());
+  return out;
+}
+
+Status BackupRun::match_parent_disks() {
+  for (size_t i = 0; i < disks_.size(); ++i) {
+    OpenDisk& disk = disks_[i];
+    disk.parent_index.reset();
+    disk.tags.reset();
+    if (!start_.parent) continue;
+    const auto& old_disks = start_.parent->record.disks;
+    const auto same_name = std::find_if(old_disks.begin(), old_disks.end(), [&](const auto& old) {
+      return old.name == disk.source->path();
+    });
+    if (same_name != old_disks.end()) {
+      disk.parent_index = static_cast<size_t>(same_name - old_disks.begin());
+    } else if (i < old_disks.size() && old_disks.size() == disks_.size() &&
+               old_disks[i].size_bytes == disk.source->size_bytes()) {
+      disk.parent_index = i;  // renamed, as kernels and people do
+    }
+    // Tags of a disk that shrank name pages that its map no longer has: they would hide data when
+    // it grows again, so they are not used then.
+    if (disk.parent_index != i || options_.full ||
+        old_disks[i].size_bytes > disk.source->size_bytes())
+      continue;
+    RECLO_ASSIGN_OR_RETURN(PageTagFile tags, PageTagFile::open(state_.tags_path(i)));
+    if (tags.described_point() == start_.parent->record.id) {
+      disk.tags = std::move(tags);
+    } else {
+      warnings_.push_back(
+          fmt::format("{}: the memory of its pages is lost; what changed is found by "
+                      "comparing whole chunks this time",
+                      disk.source->path()));
+    }
+  }
+  return {};
+}
+
+Status BackupRun::begin_session() {
+  repo::SessionOptions session_options;
+  if (start_.parent) session_options.pins = {start_.parent->record.id};
+  if (start_.resume) {
+    RECLO_ASSIGN_OR_RETURN(journal_, Journal::resume(state_.journal_path(), *start_.resume));
+    session_options.resume = start_.resume->header.session;
+    session_options.run = journal_->run();
+    RECLO_ASSIGN_OR_RETURN(
+        session_, repo::SessionWriter::begin(repository_, state_.keys(), session_options, cancel_));
+    progress_.note("continuing the interrupted backup");
+    return {};
+  }
+  auto begun = repo::SessionWriter::begin(repository_, state_.keys(), session_options, cancel_);
+  if (!begun.ok() && begun.error().code() == Code::kConflict) {
+    // The parent is being removed: what only it holds must not be referred to.
+    warnings_.push_back(begun.error().message() + ": this backup stores everything anew");
+    start_.parent.reset();
+    session_options.pins.clear();
+    begun = repo::SessionWriter::begin(repository_, state_.keys(), session_options, cancel_);
+  }
+  if (!begun.ok()) return std::move(begun).error();
+  session_ = std::move(begun).value();
+  JournalHeader header;
+  header.session = session_->id();
+  if (start_.parent) header.parent = start_.parent->record.id;
+  header.disks = disks_signature();
+  RECLO_ASSIGN_OR_RETURN(journal_, Journal::create(state_.journal_path(), header));
+  return {};
+}
+
+PipelineContext BackupRun::context_for(size_t disk_index, PackPipeline& packs) {
+  OpenDisk& disk = disks_[disk_index];
+  PipelineContext context;
+  context.source = disk.source.get();
+  context.plan = &disk.plan;
+  context.disk_index = static_cast<uint16_t>(disk_index);
+  context.hasher = &hasher_;
+  context.parent_reader = &map_reader_;
+  if (start_.parent)
+    for (const repo::DiskRecord& old : start_.parent->record.disks)
+      context.parent_roots.push_back(repo::MapRoot::of(old));
+  context.parent_disk_index = disk.parent_index;
+  context.parent_tags = disk.tags ? &*disk.tags : nullptr;
+  context.index = index_.get();
+  context.statistics = &statistics_;
+  context.compression_level = &packs.compression_level();
+  return context;
+}
+
+// Puts a segment's new chunks into packs and completes its leaf.
+Result<repo::Leaf> BackupRun::store_segment(SegmentResult& segment, size_t disk_index,
+                                            PackPipeline& packs) {
+  repo::Leaf leaf = std::move(segment.kept);
+  for (NewChunk& chunk : segment.chunks) {
+    if (!chunk.existing) {
+      // Another segment may have stored the same content since the worker looked.
+      const auto known = index_->find(chunk.reference.id);
+      if (known && known->stored && known->stored->pages == chunk.reference.pages) {
+        chunk.reference = *known->stored;
+      } else {
+        RECLO_ASSIGN_OR_RETURN(
+            chunk.reference.at,
+            packs.add_chunk(chunk.reference.id, chunk.reference.pages, chunk.payload,
+                            static_cast<uint16_t>(disk_index), segment.segment_index));
+        index_->insert(chunk.reference, static_cast<uint16_t>(disk_index), segment.segment_index);
+      }
+    }
+    add_chunk(leaf, chunk.reference, chunk.runs);
+  }
+  finish_leaf(leaf);
+  return leaf;
+}
+
+void BackupRun::report_progress(std::string_view stage, uint64_t disk_bytes_done) {
+  ProgressUpdate update;
+  update.stage = stage;
+  update.done_bytes = done_disks_bytes_ + disk_bytes_done;
+  update.total_bytes = total_bytes_;
+  update.uploaded_bytes = statistics_.uploaded_bytes;
+  progress_.update(update);
+}
+
+Status BackupRun::assemble(size_t disk_index, OrderedWindow<SegmentResult>& window,
+                           PackPipeline& packs, repo::MapBuilder& map, TagUpdates& updates,
+                           TaskGroup& group) {
+  while (auto segment = window.take(group.token())) {
+    if (segment->leaf_changed) {
+      RECLO_ASSIGN_OR_RETURN(const repo::Leaf leaf, store_segment(*segment, disk_index, packs));
+      RECLO_TRY(map.set(segment->segment_index, leaf, group.token()));
+    }
+    if (segment->tags) RECLO_TRY(updates.append(segment->segment_index, *segment->tags));
+    report_progress("backing up", (segment->segment_index + 1) * kSegmentSizeBytes);
+  }
+  return group.token().check();
+}
+
+Result<repo::DiskRecord> BackupRun::back_up_disk(size_t disk_index, PackPipeline& packs,
+                                                 TaskGroup& group) {
+  OpenDisk& disk = disks_[disk_index];
+  const PipelineContext context = context_for(disk_index, packs);
+  const uint64_t read_before = statistics_.read_bytes;
+  const uint64_t allocated_before = statistics_.allocated_bytes;
+  const uint64_t new_before = statistics_.new_bytes;
+
+  const repo::MapRoot parent_root =
+      disk.parent_index ? context.parent_roots[*disk.parent_index] : repo::MapRoot{};
+  repo::MapBuilder map(disk.source->size_bytes(), parent_root, &map_reader_,
+                       [&](ByteSpan node) { return packs.add_node(node); });
+  RECLO_ASSIGN_OR_RETURN(TagUpdates updates,
+                         TagUpdates::create(state_.tag_updates_path(disk_index), !disk.tags));
+  const size_t workers = options_.workers != 0 ? options_.workers : usable_cpu_count() + 1;
+  OrderedWindow<SegmentResult> window(disk.plan.segment_count(), workers * 2 + 2);
+  {
+    TaskPool pool(workers);
+    TaskGroup working(pool, group.token());
+    for (size_t i = 0; i < workers; ++i) {
+      working.spawn([&]() -> Status {
+        SegmentProcessor processor(context);
+        while (const auto job = window.next_job(working.token())) {
+          auto result = processor.process(*job, working.token());
+          if (!result.ok()) return std::move(result).error().with(disk.source->path());
+          window.put(*job, std::move(result).value());
+        }
+        return {};
+      });
+    }
+    const Status assembled = assemble(disk_index, window, packs, map, updates, working);
+    if (!assembled.ok()) working.stop();
+    const Status worked = working.wait();
+    // A worker's or uploader's failure is the cause; that the assembler was stopped is its effect.
+    if (!worked.ok() && worked.error().code() != Code::kCancelled) return worked.error();
+    RECLO_TRY(assembled);
+    RECLO_TRY(worked);
+  }
+  RECLO_TRY(updates.finish());
+
+  repo::DiskRecord record;
+  record.name = disk.source->path();
+  record.format = disk.source->format();
+  record.size_bytes = disk.source->size_bytes();
+  RECLO_ASSIGN_OR_RETURN(const repo::MapRoot root, std::move(map).finish(group.token()));
+  record.map_height = root.height;
+  record.map_root = root.root;
+  record.read_bytes = statistics_.read_bytes - read_before;
+  record.allocated_bytes = statistics_.allocated_bytes - allocated_before;
+  record.new_bytes = statistics_.new_bytes - new_before;
+  done_disks_bytes_ += disk.source->size_bytes();
+  return record;
+}
+
+Status BackupRun::back_up_disks(repo::PointRecord& record) {
+  PackPipeline::Parts parts;
+  parts.session = session_.get();
+  parts.journal = journal_.get();
+  parts.map_cache = &map_cache_;
+  parts.statistics = &statistics_;
+  parts.hasher = &hasher_;
+  parts.packs_prefix = repo::layout::packs_prefix(state_.keys().id, session_->id());
+  CompressionPolicy policy;
+  if (options_.compression_level != 0)
+    policy = {options_.compression_level, options_.compression_level};
+
+  TaskPool upload_pool(options_.upload_threads);
+  TaskGroup uploads(upload_pool, cancel_);
+  PackPipeline packs(parts, uploads, options_.upload_threads, policy);
+  Status status;
+  for (size_t i = 0; i < disks_.size() && status.ok(); ++i) {
+    auto disk = back_up_disk(i, packs, uploads);
+    if (disk.ok()) {
+      record.disks.push_back(std::move(disk).value());
+    } else {
+      status = std::move(disk).error();
+    }
+  }
+  if (status.ok()) {
+    report_progress("uploading", 0);
+    status = packs.finish();
+  }
+  if (!status.ok()) uploads.stop();
+  const Status uploaded = uploads.wait();
+  if (!uploaded.ok() && uploaded.error().code() != Code::kCancelled) return uploaded;
+  RECLO_TRY(status);
+  return uploaded;
+}
+
+void BackupRun::fill_statistics(repo::PointRecord& record) const {
+  repo::PointStatistics& out = record.statistics;
+  out.stored_bytes = statistics_.stored_bytes;
+  out.map_bytes = statistics_.map_bytes;
+  out.uploaded_bytes = statistics_.uploaded_bytes;
+  out.put_requests = statistics_.put_requests;
+  out.duration_ms = static_cast<uint64_t>(watch_.seconds() * 1000);
+  uint64_t most = 0;
+  for (size_t i = 0; i < kStageNames.size(); ++i) {
+    const uint64_t ms = statistics_.busy_ns[i] / 1000000;
+    out.stages.push_back({std::string(kStageNames[i]), ms});
+    if (ms >= most) {
+      most = ms;
+      out.slowest_stage = kStageNames[i];
+    }
+  }
+}
+
+Result<BackupReport> BackupRun::run() {
+  RECLO_TRY(open_disks());
+  RECLO_ASSIGN_OR_RETURN(start_,
+                         find_starting_point(state_, repository_, disks_signature(), cancel_));
+  warnings_ = start_.warnings;
+  RECLO_TRY(begin_session());
+  RECLO_TRY(match_parent_disks());
+  RECLO_ASSIGN_OR_RETURN(index_, ChunkIndex::open(state_.path("chunks.index"), session_->id()));
+  if (start_.resume)
+    for (const JournaledChunk& entry : start_.resume->chunks)
+      index_->insert(entry.chunk, entry.disk_index, entry.segment_index);
+
+  repo::PointRecord record;
+  RECLO_TRY(back_up_disks(record));
+  record.sequence = start_.newest ? start_.newest->record.sequence + 1 : 1;
+  if (start_.newest) {
+    record.previous = start_.newest->record.id;
+    record.previous_digest = start_.newest->digest;
+  }
+  record.started = session_->started();
+  record.taken = taken_;
+  record.finished = wall_now();
+  record.kind =
+      start_.parent && !options_.full ? repo::PointKind::kIncremental : repo::PointKind::kFull;
+  record.consistency = repo::Consistency::kCrash;
+  record.program_version = kProgramVersion;
+  fill_statistics(record);
+
+  BackupReport report;
+  RECLO_ASSIGN_OR_RETURN(report.point, session_->commit(std::move(record), cancel_));
+  // From here on the point exists; what fails below costs the next backup time, not this one its
+  // point.
+  if (const Status finished = finish_commit(state_, report.point); !finished.ok())
+    warnings_.push_back("the state folder could not be updated: " + finished.error().message());
+  report.resumed = start_.resume.has_value();
+  report.warnings = std::move(warnings_);
+  for (OpenDisk& disk : disks_) report.allocations.push_back(disk.plan.allocation());
+  return report;
+}
+
+}  // namespace
+
+Result<BackupReport> run_backup(const repo::Repository& repository, const BackupOptions& options,
+                                ProgressSink& progress, const CancelToken& cancel) {
+  if (options.disks.empty() || options.disks.size() > kDisksPerServerMax)
+    return Error(Code::kInvalidArgument, fmt::format("give 1 to {} disks", kDisksPerServerMax));
+  RECLO_ASSIGN_OR_RETURN(ServerState state, ServerState::open(options.state_directory, repository,
+                                                              options.server, cancel));
+  BackupRun run(repository, options, state, progress, cancel);
+  return run.run();
+}
+
+}  // namespace reclo::backup

@@ -1,0 +1,104 @@
+#include "backup/backup_plan.h"
+
+#include <fmt/format.h>
+
+#include "backup/page_tags.h"
+#include "base/kill_point.h"
+#include "base/limits.h"
+#include "repo/layout.h"
+
+namespace reclo::backup {
+namespace {
+
+Result<std::optional<repo::Point>> load_if_there(const repo::Repository& repository,
+                                                 const repo::MachineRecord& machine,
+                                                 const PointId& id, const CancelToken& cancel) {
+  auto point = repository.point(machine, id, cancel);
+  if (point.ok()) return std::optional<repo::Point>(std::move(point).value());
+  if (point.error().code() == Code::kNotFound) return std::optional<repo::Point>();
+  return std::move(point).error();
+}
+
+Result<bool> session_ended(const repo::Repository& repository, const MachineId& machine,
+                           const SessionId& session, const CancelToken& cancel) {
+  const auto end = repository.store().stat(repo::layout::session_end(machine, session), cancel);
+  if (end.ok()) return true;
+  if (end.error().code() == Code::kNotFound) return false;
+  return end.error();
+}
+
+// The newest point: the remembered one, or what a listing finds when that is gone.
+Status find_newest(ServerState& state, const repo::Repository& repository,
+                   const repo::MachineRecord& machine, StartingPoint& start,
+                   const CancelToken& cancel) {
+  if (state.last_point()) {
+    RECLO_ASSIGN_OR_RETURN(start.newest,
+                           load_if_there(repository, machine, state.last_point()->id, cancel));
+    if (start.newest && start.newest->digest != state.last_point()->digest)
+      start.warnings.push_back(
+          "the record of the last recovery point was exchanged in the repository");
+    if (start.newest) return {};
+    start.warnings.push_back(
+        fmt::format("the last recovery point {} is no longer in the repository",
+                    state.last_point()->id.short_hex()));
+  }
+  RECLO_ASSIGN_OR_RETURN(repo::MachinePoints points, repository.points(machine, cancel));
+  for (std::string& warning : points.warnings) start.warnings.push_back(std::move(warning));
+  if (!points.points.empty()) start.newest = std::move(points.points.back());
+  return {};
+}
+
+}  // namespace
+
+repo::MachineRecord own_record(const repo::MachineKeys& keys) {
+  repo::MachineRecord record;
+  record.id = keys.id;
+  record.name = keys.name;
+  record.signing_key = keys.signing.public_key;
+  return record;
+}
+
+Status finish_commit(ServerState& state, const repo::Point& point) {
+  RECLO_TRY(state.set_last_point({point.record.id, point.record.sequence, point.digest}));
+  RECLO_KILL_POINT("backup.point_remembered");
+  for (size_t i = 0; i < point.record.disks.size(); ++i) {
+    const std::string updates = state.tag_updates_path(i);
+    if (!os::path_exists(updates)) continue;  // applied by an earlier attempt
+    RECLO_ASSIGN_OR_RETURN(PageTagFile tags, PageTagFile::open(state.tags_path(i)));
+    RECLO_TRY(tags.apply(updates, point.record.id));
+    RECLO_KILL_POINT("backup.tags_applied");
+    RECLO_TRY(os::remove_file(updates));
+  }
+  return os::remove_file(state.journal_path());
+}
+
+Result<StartingPoint> find_starting_point(ServerState& state, const repo::Repository& repository,
+                                          const std::string& disks_signature,
+                                          const CancelToken& cancel) {
+  StartingPoint start;
+  const repo::MachineRecord machine = own_record(state.keys());
+  std::optional<JournalContent> journal = Journal::load(state.journal_path());
+  if (journal) {
+    RECLO_ASSIGN_OR_RETURN(const bool ended,
+                           session_ended(repository, machine.id, journal->header.session, cancel));
+    if (ended) {
+      // Committed, but the machine went down before it could note it; or fenced.
+      RECLO_ASSIGN_OR_RETURN(const auto committed,
+                             load_if_there(repository, machine, journal->header.session, cancel));
+      if (committed) RECLO_TRY(finish_commit(state, *committed));
+      journal.reset();
+    }
+  }
+  RECLO_TRY(find_newest(state, repository, machine, start, cancel));
+  start.parent = start.newest;
+  if (journal) {
+    const std::optional<PointId> parent_id =
+        start.parent ? std::optional(start.parent->record.id) : std::nullopt;
+    const bool fits = journal->header.disks == disks_signature &&
+                      journal->header.parent == parent_id && journal->runs < repo::PackId::kRunsMax;
+    if (fits) start.resume = std::move(journal);
+  }
+  return start;
+}
+
+}  // namespace reclo::backup

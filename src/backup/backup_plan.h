@@ -1,0 +1,34 @@
+// Where a backup starts from: the parent point, the interrupted session to continue, what the last
+// run committed but did not note down. One thread.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backup/journal.h"
+#include "backup/server_state.h"
+
+namespace reclo::backup {
+
+struct StartingPoint {
+  std::optional<repo::Point> newest;     // the chain continues from here
+  std::optional<repo::Point> parent;     // pages are compared with this one; usually the newest
+  std::optional<JournalContent> resume;  // an interrupted session of the same disks and parent
+  std::vector<std::string> warnings;
+};
+
+/// Finishes what an earlier run left (see finish_commit), then finds the parent.
+Result<StartingPoint> find_starting_point(ServerState& state, const repo::Repository& repository,
+                                          const std::string& disks_signature,
+                                          const CancelToken& cancel);
+
+/// After `end` is stored: remembers the point, applies the page tags, removes the journal, in this
+/// order. Idempotent: a crash in between is completed by the next run, because the journal goes
+/// last.
+Status finish_commit(ServerState& state, const repo::Point& point);
+
+/// The machine's public half, from its own keys.
+repo::MachineRecord own_record(const repo::MachineKeys& keys);
+
+}  // namespace reclo::backup

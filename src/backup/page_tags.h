@@ -1,0 +1,63 @@
+// The agent's memory of what each 4 KiB page of a disk held at the last recovery point: one 16-byte
+// keyed tag per page (0.4 % of the used size), in a sparse file in the state folder.
+//
+// Losing the file costs upload, never correctness. What would cost correctness is a file that
+// describes another point than the parent, so:
+//  1. The file is stamped with the point it describes; a stamp that is not the parent's means
+//  "lost".
+//  2. A backup writes its new tags to a separate updates file, fsynced before the commit.
+//  3. Only after the commit are they applied: the stamp is first cleared and fsynced, then pages
+//  are
+//     written and fsynced, then the new stamp. A crash in between leaves a cleared stamp and the
+//     updates file, and applying again is idempotent.
+// An all-zero tag means the page was a hole (zeros or free).
+// Thread rule: read() is safe from any thread; the rest from one.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+
+#include "base/ids.h"
+#include "base/limits.h"
+#include "os/file.h"
+
+namespace reclo::backup {
+
+using SegmentTags = std::array<PageTag, kPagesPerSegment>;
+
+/// The updates of one session for one disk: records of (segment index, its tags), append-only.
+class TagUpdates {
+ public:
+  /// `from_scratch`: what no record names is a hole, whatever the tag file said before.
+  static Result<TagUpdates> create(const std::string& path, bool from_scratch);
+  Status append(uint64_t segment_index, const SegmentTags& tags);
+  /// Writes out and fsyncs.
+  Status finish();
+
+ private:
+  explicit TagUpdates(os::Fd fd) : fd_(std::move(fd)) {}
+  Status flush();
+  os::Fd fd_;
+  Bytes buffer_;
+};
+
+class PageTagFile {
+ public:
+  /// Opens or creates. A malformed file is started afresh (its content is only a memory).
+  static Result<PageTagFile> open(const std::string& path);
+  /// The point whose pages this file describes, if it is trustworthy.
+  std::optional<PointId> described_point() const { return point_; }
+  /// Tags of a segment; pages past the end of the file are holes.
+  Status read(uint64_t segment_index, SegmentTags& tags) const;
+  /// Applies an updates file and stamps the file with `point`.
+  Status apply(const std::string& updates_path, const PointId& point);
+
+ private:
+  explicit PageTagFile(os::Fd fd) : fd_(std::move(fd)) {}
+  Status write_stamp(const std::optional<PointId>& point);
+  os::Fd fd_;
+  std::optional<PointId> point_;
+};
+
+}  // namespace reclo::backup

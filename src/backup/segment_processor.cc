@@ -1,0 +1,179 @@
+#include "backup/segment_processor.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+
+namespace reclo::backup {
+namespace {
+
+// Whether the leaf that `result` describes is the parent's: so after the tags were lost.
+bool equals_parent(const SegmentResult& result, const repo::Leaf& parent) {
+  repo::Leaf leaf = result.kept;
+  for (const NewChunk& chunk : result.chunks) {
+    if (!chunk.existing) return false;
+    add_chunk(leaf, chunk.reference, chunk.runs);
+  }
+  finish_leaf(leaf);
+  return leaf == parent;
+}
+
+}  // namespace
+
+SegmentProcessor::SegmentProcessor(const PipelineContext& context)
+    : context_(context),
+      zero_page_tag_(context.hasher->page_tag(Bytes(kPageSizeBytes, 0))),
+      segment_(kSegmentSizeBytes, 0) {}
+
+// Afterwards segment_ holds the segment as it will be restored: what is not read is zeros.
+Status SegmentProcessor::read_segment(uint64_t segment_index) {
+  const StageTimer timer(*context_.statistics, Stage::kRead);
+  const uint64_t start = segment_index * kSegmentSizeBytes;
+  for (const disk::Range& range : dirty_)
+    std::memset(segment_.data() + range.offset_bytes, 0, range.size_bytes);
+  dirty_.clear();
+  RECLO_ASSIGN_OR_RETURN(const auto ranges,
+                         context_.plan->read_ranges(segment_index, *context_.source));
+  for (const disk::Range& range : ranges) {
+    const uint64_t end = std::min(range.end_bytes(), context_.source->size_bytes());
+    const uint64_t at = range.offset_bytes - start;
+    const uint64_t size_bytes = end - range.offset_bytes;
+    dirty_.push_back({at, size_bytes});
+    RECLO_TRY(context_.source->read_at(range.offset_bytes,
+                                       MutableByteSpan(segment_).subspan(at, size_bytes)));
+    context_.statistics->read_bytes += size_bytes;
+  }
+  return {};
+}
+
+void SegmentProcessor::hash_pages() {
+  const StageTimer timer(*context_.statistics, Stage::kHash);
+  tags_.fill(PageTag());
+  uint64_t data_pages = 0;
+  for (const disk::Range& range : dirty_) {
+    const auto first = range.offset_bytes / kPageSizeBytes;
+    const auto end = divide_up(range.end_bytes(), kPageSizeBytes);
+    for (uint64_t page = first; page < end; ++page) {
+      const ByteSpan bytes = ByteSpan(segment_).subspan(page * kPageSizeBytes, kPageSizeBytes);
+      if (is_all_zero(bytes)) continue;
+      tags_[page] = context_.hasher->page_tag(bytes);
+      ++data_pages;
+    }
+  }
+  context_.statistics->allocated_bytes += data_pages * kPageSizeBytes;
+}
+
+Result<std::shared_ptr<const repo::Leaf>> SegmentProcessor::parent_leaf(uint64_t segment_index,
+                                                                        const CancelToken& cancel) {
+  if (!context_.parent_disk_index) return std::shared_ptr<const repo::Leaf>();
+  return context_.parent_reader->find_leaf(context_.parent_roots[*context_.parent_disk_index],
+                                           segment_index, cancel);
+}
+
+Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const CancelToken& cancel) {
+  RECLO_TRY(read_segment(segment_index));
+  hash_pages();
+  SegmentResult result;
+  result.segment_index = segment_index;
+
+  SegmentTags before;
+  const bool know_before = context_.parent_tags != nullptr;
+  if (know_before) {
+    RECLO_TRY(context_.parent_tags->read(segment_index, before));
+    if (same_pages(tags_, before)) return result;
+  }
+  const bool holes_only =
+      std::all_of(tags_.begin(), tags_.end(), [](const PageTag& tag) { return tag.is_zero(); });
+  if (know_before || !holes_only) result.tags = std::make_unique<SegmentTags>(tags_);
+  RECLO_ASSIGN_OR_RETURN(const auto parent, parent_leaf(segment_index, cancel));
+  if (holes_only && !parent) return result;
+  SegmentDiff diff = diff_segment(tags_, know_before ? &before : nullptr, parent.get());
+  result.kept = std::move(diff.kept);
+  for (const ChunkPlan& plan : diff.chunks) {
+    RECLO_ASSIGN_OR_RETURN(NewChunk chunk, make_chunk(plan, parent.get(), cancel));
+    result.chunks.push_back(std::move(chunk));
+  }
+  result.leaf_changed = !parent || !equals_parent(result, *parent);
+  return result;
+}
+
+Result<NewChunk> SegmentProcessor::make_chunk(const ChunkPlan& plan, const repo::Leaf* parent,
+                                              const CancelToken& cancel) {
+  NewChunk chunk;
+  chunk.runs = plan.runs;
+  std::array<PageTag, kPagesPerSegment> tags;
+  size_t count = 0;
+  for (const PageRun& run : plan.runs)
+    for (uint32_t i = 0; i < run.pages; ++i) {
+      // A hole that was filled to save an extent is stored as the zeros it reads as.
+      const PageTag& tag = tags_[run.first_page + i];
+      tags[count++] = tag.is_zero() ? zero_page_tag_ : tag;
+    }
+  chunk.reference.id = context_.hasher->chunk_id(std::span(tags).first(count));
+  chunk.reference.pages = plan.pages;
+  RECLO_ASSIGN_OR_RETURN(const auto existing,
+                         find_existing(chunk.reference.id, plan.pages, parent, cancel));
+  if (existing) {
+    chunk.reference = *existing;
+    chunk.existing = true;
+    return chunk;
+  }
+  RECLO_TRY(compress(gather(plan), chunk.payload));
+  return chunk;
+}
+
+Result<std::optional<repo::ChunkRef>> SegmentProcessor::find_existing(const ChunkId& id,
+                                                                      uint16_t pages,
+                                                                      const repo::Leaf* parent,
+                                                                      const CancelToken& cancel) {
+  const auto in_leaf = [&](const repo::Leaf& leaf) -> std::optional<repo::ChunkRef> {
+    for (const repo::ChunkRef& chunk : leaf.chunks)
+      if (chunk.id == id && chunk.pages == pages) return chunk;
+    return std::nullopt;
+  };
+  if (parent != nullptr)
+    if (auto found = in_leaf(*parent)) return found;
+  const auto place = context_.index->find(id);
+  if (!place) return std::optional<repo::ChunkRef>();
+  if (place->stored)
+    return place->stored->pages == pages ? place->stored : std::optional<repo::ChunkRef>();
+  // A hint from an earlier run: only what the pinned parent still refers to may be used.
+  if (context_.parent_reader == nullptr || place->disk_index >= context_.parent_roots.size())
+    return std::optional<repo::ChunkRef>();
+  RECLO_ASSIGN_OR_RETURN(const auto leaf,
+                         context_.parent_reader->find_leaf(context_.parent_roots[place->disk_index],
+                                                           place->segment_index, cancel));
+  return leaf ? in_leaf(*leaf) : std::optional<repo::ChunkRef>();
+}
+
+ByteSpan SegmentProcessor::gather(const ChunkPlan& plan) {
+  const auto run_bytes = [&](const PageRun& run) {
+    return ByteSpan(segment_).subspan(run.first_page * kPageSizeBytes, run.pages * kPageSizeBytes);
+  };
+  if (plan.runs.size() == 1) return run_bytes(plan.runs[0]);
+  gathered_.clear();
+  for (const PageRun& run : plan.runs) {
+    const ByteSpan bytes = run_bytes(run);
+    gathered_.insert(gathered_.end(), bytes.begin(), bytes.end());
+  }
+  return gathered_;
+}
+
+Status SegmentProcessor::compress(ByteSpan raw, Bytes& payload) {
+  {
+    const StageTimer timer(*context_.statistics, Stage::kCompress);
+    payload = compressor_.encode(raw, context_.compression_level->load(std::memory_order_relaxed));
+  }
+  // Decode and compare before anything is uploaded: broken memory and compressor bugs stop here.
+  const StageTimer timer(*context_.statistics, Stage::kCheck);
+  check_.resize(raw.size());
+  RECLO_TRY_WITH(decompressor_.decode(payload, MutableByteSpan(check_)),
+                 "checking what was compressed");
+  if (!std::equal(raw.begin(), raw.end(), check_.begin()))
+    return Error(Code::kCorruption,
+                 "compressed data does not decompress to what was read: this machine's memory may "
+                 "be faulty");
+  return {};
+}
+
+}  // namespace reclo::backup
