@@ -40,9 +40,9 @@ install_debian() {
   echo 'LABEL=root / ext4 defaults 0 1' >"$root/etc/fstab"
   printf '[Match]\nName=en* eth*\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/lan.network"
   echo 'root:root' | chroot "$root" chpasswd
-  systemctl --root "$root" --quiet enable systemd-networkd.service serial-getty@ttyS0.service \
+  chroot "$root" systemctl --quiet enable systemd-networkd.service serial-getty@ttyS0.service \
     nginx.service fcgiwrap.socket postgresql.service
-  systemctl --root "$root" --quiet mask apt-daily.timer apt-daily-upgrade.timer \
+  chroot "$root" systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer \
     systemd-networkd-wait-online.service
   write_pages
   make_database
