@@ -91,11 +91,15 @@ Status FolderStore::write_temp(const Fd& folder, const std::string& temp, const 
   Fd fd(::openat(folder.get(), temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
                  0600));
   if (!fd.valid()) return failed(errno, "write", key);
+  off_t offset = 0;
   while (!content.empty()) {
     RECLO_TRY(cancel.check());
     const ByteSpan piece = content.first(std::min(content.size(), kPieceSizeBytes));
     if (Status written = os::write_all(fd, piece); !written.ok())
       return failed(written.error().os_error(), "write", key);
+    // Lets the disk begin now, so that the fsync below finds most of the work done. Only a hint.
+    ::sync_file_range(fd.get(), offset, static_cast<off_t>(piece.size()), SYNC_FILE_RANGE_WRITE);
+    offset += static_cast<off_t>(piece.size());
     content = content.subspan(piece.size());
   }
   RECLO_KILL_POINT("store.folder.before_fsync");

@@ -4,11 +4,17 @@
 #include "store/s3_store.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
+#include <thread>
 
 #include "base/json.h"
 #include "net/aws_credentials.h"
+#include "os/file.h"
 #include "store/conformance_test_suite.h"
 #include "store/open_store.h"
 #include "store/probe.h"
@@ -164,6 +170,40 @@ TEST_F(S3StoreTest, MovesPacksFromManyThreads) {
   EXPECT_EQ(store->counters().received_bytes, 4 * 16 * kMiB);
 }
 
+// Says one word to tests/rigs/tcp_proxy.py.
+void tell_proxy(const std::string& command) {
+  const os::Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = required("RECLO_TEST_S3_PROXY_CONTROL");
+  ASSERT_LT(path.size(), sizeof address.sun_path);
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_TRUE(os::write_all(fd, as_bytes(command + "\n")).ok());
+  char answer[16] = {};
+  ASSERT_GT(::read(fd.get(), answer, sizeof answer), 0);
+  EXPECT_EQ(std::string_view(answer).substr(0, 2), "ok");
+}
+
+TEST_F(S3StoreTest, GoesOnAfterTheNetworkWasCut) {
+  options_.s3.endpoint = required("RECLO_TEST_S3_PROXY");
+  options_.s3.http.stall_timeout = options_.s3.http.connect_timeout = milliseconds(500);
+  const auto store = open_with(options_);
+  const Bytes content(kMiB, 9);
+  ASSERT_TRUE(store->put_if_absent("cut/before", content, cancel_).ok());
+  for (const char* cut : {"cut", "cut-hard"}) {
+    tell_proxy(cut);
+    std::jthread healer([] {
+      std::this_thread::sleep_for(milliseconds(1500));
+      tell_proxy("heal");
+    });
+    const Status put = store->put_if_absent(std::string("cut/") + cut, content, cancel_);
+    EXPECT_TRUE(put.ok()) << cut << ": " << put.error().message();
+    EXPECT_EQ(store->get(std::string("cut/") + cut, kAny, cancel_).value(), content);
+  }
+  EXPECT_GT(store->counters().retries, 1u);
+}
+
 // ---- with faults
 
 class S3StoreNeedsLabTest : public S3StoreTest {
@@ -295,6 +335,18 @@ TEST_F(S3StoreNeedsLabTest, AServerThatHangsIsLeftForAnotherTry) {
   EXPECT_EQ(store->get("h", kAny, cancel_.with_timeout(milliseconds(100))).error().code(),
             Code::kTimeout);
   EXPECT_LT(stopped.seconds(), 0.29);
+}
+
+TEST_F(S3StoreNeedsLabTest, TrustsOnlyTheAuthorityItIsTold) {
+  options_.s3.endpoint = required("RECLO_TEST_S3_TLS_ENDPOINT");
+  const Error error = open_with(options_)->stat("k", cancel_).error();
+  EXPECT_EQ(error.code(), Code::kUnauthenticated);
+  EXPECT_NE(error.message().find("RECLO_CA_FILE"), std::string::npos) << error.message();
+  options_.s3.http.ca_file = required("RECLO_TEST_S3_TLS_CA");
+  const auto store = open_with(options_);
+  const Bytes content(3 * kMiB, 1);
+  ASSERT_TRUE(store->put_if_absent("tls", content, cancel_).ok());
+  EXPECT_EQ(store->get("tls", kAny, cancel_).value(), content);
 }
 
 TEST_F(S3StoreNeedsLabTest, KeepsItsConnections) {

@@ -2,8 +2,10 @@
 """moto's S3, IAM and STS behind a front that is as strict as AWS, and fails on request.
 
     moto_s3.py --access-key AK --secret-key SK [--port 0] [--region us-east-1] [--bucket NAME]...
+               [--tls-cert PEM --tls-key PEM]
 
-Prints "ready http://127.0.0.1:PORT" once it serves. moto itself takes any signature, clock, body hash
+Prints "ready http://127.0.0.1:PORT" once it serves; with a certificate also "ready-tls https://...",
+the same service on a second port. moto itself takes any signature, clock, body hash
 and digest, and closes every connection; the front checks them all and keeps connections open.
 
     POST /lab/fault   {"match": "PUT .*/packs/", "mode": "503", "times": 3, "after": 0}
@@ -30,6 +32,7 @@ import io
 import json
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -314,11 +317,24 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--bucket", action="append", default=[])
+    parser.add_argument("--tls-cert")
+    parser.add_argument("--tls-key")
     options = parser.parse_args()
     server = Server(("127.0.0.1", options.port), Front)
     server.options, server.lab, server.moto = options, Lab(), Moto()
     for bucket in options.bucket:
         s3_backends[ACCOUNT]["aws"].create_bucket(bucket, options.region)
+    if options.tls_cert:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+        tls_server = Server(("127.0.0.1", 0), Front)
+        tls_server.options, tls_server.lab, tls_server.moto = options, server.lab, server.moto
+        # Handshakes happen in the connection's thread, so that a slow one holds nobody up.
+        tls_server.socket = context.wrap_socket(
+            tls_server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        threading.Thread(target=tls_server.serve_forever, daemon=True).start()
+        print(f"ready-tls https://127.0.0.1:{tls_server.server_port}", flush=True)
     print(f"ready http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 
