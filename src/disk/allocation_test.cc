@@ -62,13 +62,13 @@ std::string digest_of_files(const std::string& image, const std::string& mount_p
                " find . -type f -print0 | sort -z | xargs -0 -r sha256sum");
 }
 
+// Many files of several sizes, holes between them, and new ones in the holes.
 const std::string kChurn = R"(
-  for i in $(seq 1 120); do head -c $((RANDOM * 4 + 1)) /dev/urandom > f$i; done
-  mkdir -p d; for i in $(seq 1 200); do echo $i > d/s$i; done
-  head -c 9M /dev/urandom > big; ln -s big link
-  for i in $(seq 1 3 120); do rm f$i; done; for i in $(seq 1 2 200); do rm d/s$i; done
-  truncate -s 3M big; fallocate -l 2M prealloc || true
-  for i in $(seq 300 330); do head -c $((RANDOM * 9 + 1)) /dev/urandom > f$i; done
+  head -c 5M /dev/urandom | split -a 3 -d -b 61234 - f
+  head -c 600K /dev/urandom | split -a 3 -d -b 3001 - s
+  head -c 9M /dev/urandom > big; ln -s big link; mkdir d; mv s1* d
+  rm f0?[0369] s0?[02468]; truncate -s 3M big; fallocate -l 2M prealloc || true
+  head -c 4M /dev/urandom | split -a 2 -d -b 151123 - g
 )";
 
 struct ExtCase {
@@ -119,7 +119,7 @@ TEST_P(ExtAllocation, WithoutFreeBlocksAFileSystemInUseIsTheSameAfterReplay) {
     // No commits by the clock: nothing is written while the image is copied.
     const bool has_commits = GetParam().name != "ext2";
     const Mount mount(loop.path(), folder_.path("m"), has_commits ? "commit=300" : "defaults");
-    shell("cd " + mount.where() + kChurn + "sync -f .; rm f5 f300; " +
+    shell("cd " + mount.where() + kChurn + "sync -f .; rm f005 g01; " +
           "head -c 3M /dev/urandom > synced; sync synced; head -c 1M /dev/urandom > unsynced; " +
           "for i in 1 2 3 4 5 6; do head -c 700K /dev/urandom > t$i; sync t$i; rm -f t$((i-2)); "
           "done");

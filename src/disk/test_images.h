@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/statvfs.h>
 
 #include <memory>
 #include <string>
@@ -17,11 +18,20 @@ namespace reclo::disk::testing {
 /// A temporary folder; fails the test when it cannot be made.
 class ImageFolder {
  public:
-  ImageFolder() : dir_(os::TempDir::create("reclo-disk-test-").value()) {}
+  ImageFolder() : dir_(os::TempDir::create("reclo-disk-test-", parent()).value()) {}
   std::string path(const std::string& name) const { return os::join_path(dir_.path(), name); }
   const std::string& folder() const { return dir_.path(); }
 
  private:
+  // In memory where there is room: the tests sync a lot.
+  static std::string parent() {
+    struct statvfs info{};
+    constexpr uint64_t kWantedBytes = uint64_t{1} << 30;
+    const std::string memory = "/dev/shm";
+    const bool has_room =
+        ::statvfs(memory.c_str(), &info) == 0 && info.f_bavail * info.f_frsize >= kWantedBytes;
+    return has_room ? memory : "";
+  }
   os::TempDir dir_;
 };
 
