@@ -8,16 +8,17 @@
 #   /cgi-bin/get          the rows, one a line
 #   /boots.html           how many times this disk was booted
 #   /counter.html         a number that grows on the disk every second
+# It powers off when its power button is pressed.
 # Needs no root. The kernel is downloaded once and kept in ${XDG_CACHE_HOME:-~/.cache}/reclo.
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 
-[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out=$1 size=${2:-256M} name=${HOSTNAME_:-frontdesk}
 work_folder
 root=$work/root
 
-# Drivers that a machine may need to reach its disk and its network, each after what it needs.
-drivers=(virtio_pci virtio_blk virtio_scsi virtio_net nvme ata_piix sd_mod xen_blkfront xen_netfront ena ext4)
+# Drivers that a machine may need for its disk, its network and its power button, and what those need.
+drivers=(button evdev virtio_pci virtio_blk virtio_scsi virtio_net nvme ata_piix sd_mod xen_blkfront xen_netfront ena ext4)
 
 # copy_drivers KERNEL TARGET: unpacks the drivers and what they depend on, and lists them in order.
 copy_drivers() {
@@ -60,7 +61,7 @@ INIT
 }
 
 make_root() {
-  mkdir -p "$root"/{boot,bin,sbin,etc,proc,sys,dev,run,tmp,var/lib/office,var/www/cgi-bin}
+  mkdir -p "$root"/{boot,bin,sbin,etc/acpi/PWRF,proc,sys,dev,run,tmp,var/lib/office,var/www/cgi-bin}
   mkdir -p "$root/usr/share/udhcpc"
   cp /bin/busybox "$root/bin/busybox"
   ln -s busybox "$root/bin/sh"
@@ -70,7 +71,7 @@ make_root() {
   : >"$root/var/lib/office/rows"
   write_programs
   chmod +x "$root"/sbin/* "$root"/bin/office-page "$root"/var/www/cgi-bin/* \
-    "$root/usr/share/udhcpc/default.script"
+    "$root"/etc/acpi/PWRF/* "$root/usr/share/udhcpc/default.script"
 }
 
 # write_programs: the server's own scripts, run by busybox in the guest.
@@ -91,6 +92,7 @@ for device in $(ls /sys/class/net); do
   ip link set $device up
   udhcpc -i $device -n -q -t 10 -T 1 -s /usr/share/udhcpc/default.script
 done
+acpid -f -p /run/acpid.pid -l /dev/null &
 office-page
 httpd -p 80 -h /var/www
 echo "SERVER-UP $(cat /etc/hostname) boot $boots"
@@ -102,6 +104,14 @@ while :; do
   sleep 1
 done
 INIT
+  # The power button, pressed: acpid runs this by its event's name and number.
+  cat >"$root/etc/acpi/PWRF/00000080" <<'POWER'
+#!/bin/sh
+export PATH=/bin:/sbin
+sync
+mount -o remount,ro /
+poweroff -f
+POWER
   cat >"$root/usr/share/udhcpc/default.script" <<'DHCP'
 #!/bin/sh
 [ "$1" = bound ] || exit 0
