@@ -34,7 +34,7 @@ def check_recovered(point, rows):
     check_equal(office.get("/cgi-bin/check", timeout_s=120), state["patients"], "patients and their checksum")
     office.put("written after the failover")
     check_equal(office.rows(), rows + ["written after the failover"], "rows after one more")
-    reclo.run("stop", instance["id"])
+    reclo.run("stop", instance["id"], "--force")
 
 
 @story.step

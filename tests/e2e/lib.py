@@ -200,7 +200,7 @@ class Reclo:
             return
         listed = self.run("instances", "--json", expect=None)
         for instance in json.loads(listed.stdout or "[]") if listed.returncode == 0 else []:
-            self.run("stop", instance["id"], expect=None)
+            self.run("stop", instance["id"], "--force", "--delete", expect=None)
         for program in ("qemu-system", "nbdkit", "reclo"):
             for pid in self.processes(program):
                 os.kill(pid, signal.SIGKILL)

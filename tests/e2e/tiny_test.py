@@ -95,9 +95,19 @@ def guest_writes_survive_the_death_of_the_image_server():
 
 
 @story.step
-def stop_ends_the_instance():
+def stop_ends_every_process():
     reclo.run("stop", state["instance"]["id"])
-    check_equal(reclo.processes("qemu-system") + reclo.processes("nbdkit"), [], "processes left behind")
+    left = [pid for program in ("qemu-system", "nbdkit", "reclo") for pid in reclo.processes(program)]
+    check_equal(left, [], "processes left behind")
+
+
+@story.step
+def resume_brings_back_what_the_guest_wrote():
+    state["instance"] = reclo.json("resume", state["instance"]["id"], limit_s=lib.BOOT_LIMIT_S)
+    state["recovered"].wait()
+    check_equal(state["recovered"].rows()[-1], "12:30 after the crash", "the last row after a resume")
+    reclo.run("stop", state["instance"]["id"], "--force", "--delete")
+    check_equal(reclo.json("instances"), [], "instances after the deletion")
 
 
 @story.step
