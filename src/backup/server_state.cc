@@ -53,6 +53,21 @@ Result<repo::MachineKeys> load_or_make_keys(const std::string& path,
 
 }  // namespace
 
+std::optional<repo::MachineKeys> find_machine_keys(const std::string& state_directory,
+                                                   const RepositoryId& repository,
+                                                   const repo::MachineRecord& machine) {
+  const std::string path = os::join_path(
+      os::join_path(os::join_path(repository_folder(state_directory, repository), "servers"),
+                    folder_name(machine.name)),
+      "keys.json");
+  auto text = os::read_file(path, kStateSizeBytesMax);
+  if (!text.ok()) return std::nullopt;
+  auto keys = repo::decode_machine_keys(*text, repository);
+  crypto::wipe(*text);
+  if (!keys.ok() || keys->id != machine.id) return std::nullopt;
+  return std::move(keys).value();
+}
+
 Status check_repository_pin(const std::string& state_directory,
                             const repo::Repository& repository) {
   const std::string folder = repository_folder(state_directory, repository.id());

@@ -53,6 +53,11 @@ class ServerState {
   std::optional<LastPoint> last_point_;
 };
 
+/// This server's keys for `machine`, when the state folder has them; takes no lock.
+std::optional<repo::MachineKeys> find_machine_keys(const std::string& state_directory,
+                                                   const RepositoryId& repository,
+                                                   const repo::MachineRecord& machine);
+
 /// Refuses a repository whose public key is not the one seen first from this state folder.
 Status check_repository_pin(const std::string& state_directory, const repo::Repository& repository);
 

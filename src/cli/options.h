@@ -1,0 +1,113 @@
+// What the command line says, as plain values. docs/man and --help describe each.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/open_store.h"
+
+namespace reclo::cli {
+
+enum class ProgressMode { kAuto, kBar, kJson, kNone };
+
+struct GlobalOptions {
+  store::StoreOptions store;
+  std::string upload_limit;  // sizes as typed: "10M"
+  std::string download_limit;
+  std::string passphrase_file;
+  std::string state_directory;
+  bool json = false;
+  bool verbose = false;
+  ProgressMode progress = ProgressMode::kAuto;
+};
+
+struct InitArgs {};
+
+struct BackupArgs {
+  std::string server;
+  std::vector<std::string> disks;
+  bool full = false;
+  int compression_level = 0;
+  unsigned workers = 0;
+  unsigned upload_threads = 4;
+};
+
+struct PointsArgs {
+  std::string server;
+};
+
+struct ShowArgs {
+  std::string point;
+};
+
+struct DiffArgs {
+  std::string before;
+  std::string after;
+};
+
+struct RestoreArgs {
+  std::string point;
+  uint32_t disk = 0;
+  std::string to;
+  std::string format = "raw";
+  bool force = false;
+};
+
+struct ServeArgs {
+  std::string point;
+  uint32_t disk = 0;
+  std::string socket;
+  std::string listen;
+  std::string writable_overlay;
+};
+
+struct RecoverArgs {
+  std::string point;
+  std::string target = "qemu";
+  std::string name;
+  std::string memory = "1G";
+  unsigned cpus = 1;
+  std::vector<std::string> forwards;
+  std::string accelerator = "auto";
+  std::string display = "none";
+  std::string firmware = "auto";
+  std::string disk_bus = "auto";
+  std::string wait_for;
+  unsigned wait_timeout_s = 600;
+  bool hydrate = false;
+  std::string hydrate_limit;
+  bool isolated = false;
+};
+
+struct StopArgs {
+  std::string instance;
+  bool force = false;
+  bool remove = false;
+};
+
+struct ResumeArgs {
+  std::string instance;
+};
+
+struct SupervisorArgs {
+  std::string instance;
+  int key_fd = -1;
+};
+
+struct VerifyArgs {
+  bool read_data = false;
+};
+
+struct KeyAddArgs {
+  bool recovery_code = false;
+  std::string new_passphrase_file;
+  std::string label;
+};
+
+struct KeyRemoveArgs {
+  std::string slot;
+};
+
+}  // namespace reclo::cli
