@@ -8,7 +8,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
-#include "repo/envelope.h"
+#include "crypto/sealing.h"
 #include "repo/map_node.h"
 
 namespace reclo::repo {
