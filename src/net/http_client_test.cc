@@ -115,9 +115,7 @@ TEST(HttpClientTest, StopsAtOnceWhenTold) {
     released.wait();
     return TestServer::answer(200, "");
   });
-  HttpClientOptions options;
-  options.stall_timeout = options.connect_timeout = milliseconds(200);
-  HttpClient client(options);
+  HttpClient client;  // would wait for half a minute by itself
   std::stop_source stop;
   std::jthread stopper([&] {
     std::this_thread::sleep_for(milliseconds(50));
@@ -126,10 +124,13 @@ TEST(HttpClientTest, StopsAtOnceWhenTold) {
   const Stopwatch watch;
   EXPECT_EQ(client.send(get(server.url()), CancelToken(stop.get_token())).error().code(),
             Code::kCancelled);
-  EXPECT_LT(watch.seconds(), 0.19);
   const auto late = CancelToken().with_timeout(milliseconds(30));
   EXPECT_EQ(client.send(get(server.url()), late).error().code(), Code::kTimeout);
-  const Error stalled = client.send(get(server.url()), CancelToken()).error();
+  EXPECT_LT(watch.seconds(), 10);
+  HttpClientOptions options;
+  options.stall_timeout = options.connect_timeout = milliseconds(200);
+  HttpClient hasty(options);
+  const Error stalled = hasty.send(get(server.url()), CancelToken()).error();
   EXPECT_EQ(stalled.code(), Code::kTimeout);
   EXPECT_TRUE(stalled.retryable());
   release.set_value();

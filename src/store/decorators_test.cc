@@ -53,7 +53,7 @@ TEST(LimitedStoreTest, BytesPassAtTheirRate) {
     ASSERT_TRUE(store.put_if_absent("k" + std::to_string(i), content, kNever).ok());
   // 6 MiB at 10 MiB/s, of which the first 250 ms' worth and the last object pass at once.
   EXPECT_GT(uploading.seconds(), 0.2);
-  EXPECT_LT(uploading.seconds(), 1.5);
+  EXPECT_LT(uploading.seconds(), 10);
   const Stopwatch downloading;
   for (int i = 0; i < 6; ++i) ASSERT_TRUE(store.get("k" + std::to_string(i), kMiB, kNever).ok());
   EXPECT_GT(downloading.seconds(), 0.2);
