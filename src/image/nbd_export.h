@@ -1,10 +1,10 @@
-// Serving a recovery point's disk as NBD: an nbdkit process with ReClo's plugin, listening on a Unix
-// socket or a TCP address.
+// Serving a recovery point's disk as NBD: an nbdkit process with ReClo's plugin, listening on a
+// Unix socket or a TCP address.
 //
 // The server process is its own session: it outlives us when asked to (instances), or ends with us.
 // It is stateless (its cache can be lost), so it may be killed and started again at any time.
-// The unlocked repository key reaches it through an inherited memory file, never by argument vector,
-// environment or disk.
+// The unlocked repository key reaches it through an inherited memory file, never by argument
+// vector, environment or disk.
 #pragma once
 
 #include <sys/types.h>
@@ -21,16 +21,16 @@
 namespace reclo::image {
 
 struct NbdExportOptions {
-  store::StoreOptions store;        // how to reach the repository; credentials come from the environment
+  store::StoreOptions store;  // how to reach the repository; credentials come from the environment
   MachineId machine;
   PointId point;
   uint32_t disk_index = 0;
-  std::string socket_path;          // exactly one of socket_path and listen_address
-  std::string listen_address;       // "HOST:PORT"
-  std::string cache_directory;      // ciphertext cache, made if missing
+  std::string socket_path;      // exactly one of socket_path and listen_address
+  std::string listen_address;   // "HOST:PORT"
+  std::string cache_directory;  // ciphertext cache, made if missing
   uint64_t cache_size_bytes = uint64_t{4} << 30;
-  std::string log_path;             // nbdkit's stderr is appended here
-  bool die_with_parent = true;      // false: outlives this process
+  std::string log_path;         // nbdkit's stderr is appended here
+  bool die_with_parent = true;  // false: outlives this process
 };
 
 /// A running server. Destruction leaves it running; stop() ends it.
