@@ -2,6 +2,7 @@
 
 #include <zstd.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -46,22 +47,26 @@ bool looks_incompressible(ByteSpan raw) {
 Compressor::Compressor() : context_(ZSTD_createCCtx()) { RECLO_CHECK(context_ != nullptr); }
 Compressor::~Compressor() { ZSTD_freeCCtx(context_); }
 Compressor::Compressor(Compressor&& other) noexcept
-    : context_(std::exchange(other.context_, nullptr)) {}
+    : context_(std::exchange(other.context_, nullptr)), scratch_(std::move(other.scratch_)) {}
 Compressor& Compressor::operator=(Compressor&& other) noexcept {
   std::swap(context_, other.context_);
+  std::swap(scratch_, other.scratch_);
   return *this;
 }
 
 Bytes Compressor::encode(ByteSpan raw, int level) {
   if (looks_incompressible(raw)) return stored(raw);
-  Bytes payload(kPayloadHeaderSize + ZSTD_compressBound(raw.size()));
+  // Into a scratch buffer first: payloads wait in queues, and should not take more than their size.
+  scratch_.resize(std::max(scratch_.size(), ZSTD_compressBound(raw.size())));
   const size_t size =
-      ZSTD_compressCCtx(context_, payload.data() + kPayloadHeaderSize,
-                        payload.size() - kPayloadHeaderSize, raw.data(), raw.size(), level);
+      ZSTD_compressCCtx(context_, scratch_.data(), scratch_.size(), raw.data(), raw.size(), level);
   RECLO_CHECK(ZSTD_isError(size) == 0);
   if (size + raw.size() / 32 >= raw.size()) return stored(raw);
+  Bytes payload;
+  payload.reserve(kPayloadHeaderSize + size);
+  payload.resize(kPayloadHeaderSize);
   write_header(payload, kCodecZstd, raw.size());
-  payload.resize(kPayloadHeaderSize + size);
+  payload.insert(payload.end(), scratch_.begin(), scratch_.begin() + static_cast<ptrdiff_t>(size));
   return payload;
 }
 

@@ -25,6 +25,7 @@ class Compressor {
 
  private:
   ZSTD_CCtx_s* context_;
+  Bytes scratch_;
 };
 
 /// Turns slot payloads back. One object per thread.
