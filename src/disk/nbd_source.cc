@@ -128,7 +128,12 @@ Status NbdSource::connect_first(const CancelToken& cancel) {
 Result<NbdSource::Handle> NbdSource::connect() const {
   Handle handle(nbd_create());
   const std::string socket = os::join_path(folder_.path(), "nbd.sock");
-  if (!handle || nbd_add_meta_context(handle.get(), LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
+  // A VHDX export asks for whole 512-byte blocks. qemu-nbd itself serves any byte range; only
+  // libnbd would refuse to ask, and the readers of partition tables ask for a few bytes.
+  if (!handle ||
+      nbd_set_strict_mode(
+          handle.get(), nbd_get_strict_mode(handle.get()) & ~uint32_t{LIBNBD_STRICT_ALIGN}) != 0 ||
+      nbd_add_meta_context(handle.get(), LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
       nbd_connect_unix(handle.get(), socket.c_str()) != 0)
     return Error(Code::kIo, fmt::format("connect to qemu-nbd for {}: {}", path_, nbd_words()));
   return handle;
