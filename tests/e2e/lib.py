@@ -152,7 +152,7 @@ class Reclo:
         result = subprocess.run([RECLO, *map(str, arguments), *self.options], env=self.env, timeout=limit_s,
                                 stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         shown = " ".join(map(str, arguments))
-        print(f"  $ reclo {shown} -> {result.returncode}", *filter(None, [result.stderr.strip()]), sep="\n    ")
+        print(f"  $ reclo {shown} -> {result.returncode}", *result.stderr.splitlines(), sep="\n    ")
         as_expected = (expect is None or (expect == "error" and result.returncode > 0)
                        or result.returncode == expect)
         if not as_expected:
