@@ -74,7 +74,7 @@ errcode_t open_channel(const char* name, int /*flags*/, io_channel* out) {
     ext2fs_free_mem(&channel);
     return failed;
   }
-  std::strcpy(channel->name, name);
+  std::memcpy(channel->name, name, std::strlen(name) + 1);
   channel->magic = EXT2_ET_MAGIC_IO_CHANNEL;
   channel->manager = manager();
   channel->block_size = 1024;

@@ -23,7 +23,9 @@ Status supervise_command(const std::vector<std::string>& args) {
     if (args[i] == "--state-dir") state_dir = args[i + 1];
     if (args[i] == "--instance") id = args[i + 1];
     if (args[i] == "--key-fd") {
-      RECLO_ASSIGN_OR_RETURN(key, read_key_descriptor(std::atoi(args[i + 1].c_str())));
+      RECLO_ASSIGN_OR_RETURN(
+          key,
+          read_key_descriptor(static_cast<int>(std::strtol(args[i + 1].c_str(), nullptr, 10))));
       log_info("got a key that starts with byte {}", key.bytes()[0]);
     }
   }
