@@ -24,9 +24,7 @@ Result<RepositoryConfig> decode_config(ByteSpan object) {
   RECLO_TRY(check_format_version(json, kWhat));
   RepositoryConfig config;
   RECLO_ASSIGN_OR_RETURN_WITH(config.id, json_id<RepositoryId>(json, "repository"), kWhat);
-  RECLO_ASSIGN_OR_RETURN_WITH(const std::string created, json_get<std::string>(json, "created"),
-                              kWhat);
-  RECLO_ASSIGN_OR_RETURN_WITH(config.created, parse_time(created), kWhat);
+  RECLO_ASSIGN_OR_RETURN_WITH(config.created, json_time(json, "created"), kWhat);
   RECLO_ASSIGN_OR_RETURN_WITH(const Bytes key,
                               json_base64(json, "public_key", config.public_key.size()), kWhat);
   std::copy(key.begin(), key.end(), config.public_key.begin());

@@ -74,6 +74,13 @@ Status check_record_header(const Json& payload, const RepositoryId& repository,
   return {};
 }
 
+Result<WallTime> json_time(const Json& object, std::string_view key) {
+  RECLO_ASSIGN_OR_RETURN(const std::string text, json_get<std::string>(object, key));
+  auto time = parse_time(text);
+  if (!time.ok()) return Error(Code::kCorruption, fmt::format("field '{}' is not a time", key));
+  return *time;
+}
+
 Result<Bytes> json_base64(const Json& object, std::string_view key, size_t size) {
   RECLO_ASSIGN_OR_RETURN(const std::string text, json_get<std::string>(object, key));
   auto bytes = from_base64(text);

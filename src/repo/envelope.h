@@ -9,6 +9,7 @@
 #include "base/encoding.h"
 #include "base/ids.h"
 #include "base/json.h"
+#include "base/time.h"
 #include "crypto/sealing.h"
 #include "crypto/secret.h"
 
@@ -53,6 +54,7 @@ Result<IdType> json_id(const Json& object, std::string_view key) {
 }
 /// Reads a base64 field of exactly `size` bytes (any size when 0).
 Result<Bytes> json_base64(const Json& object, std::string_view key, size_t size = 0);
+Result<WallTime> json_time(const Json& object, std::string_view key);
 
 inline constexpr uint32_t kFormatVersion = 1;
 

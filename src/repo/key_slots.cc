@@ -72,9 +72,7 @@ Result<StoredSlot> decode_slot(ByteSpan object, const RepositoryId& repository,
     return Error(Code::kUnsupported, fmt::format("{}: unknown kind of key slot '{}'", key, kind));
   stored.slot.kind = kind == "passphrase" ? SlotKind::kPassphrase : SlotKind::kRecoveryCode;
   RECLO_ASSIGN_OR_RETURN_WITH(stored.slot.label, json_get_or<std::string>(json, "label", ""), key);
-  RECLO_ASSIGN_OR_RETURN_WITH(const std::string created, json_get<std::string>(json, "created"),
-                              key);
-  RECLO_ASSIGN_OR_RETURN_WITH(stored.slot.created, parse_time(created), key);
+  RECLO_ASSIGN_OR_RETURN_WITH(stored.slot.created, json_time(json, "created"), key);
   if (stored.slot.kind == SlotKind::kPassphrase) {
     RECLO_ASSIGN_OR_RETURN_WITH(const Json* argon2, json_object(json, "argon2id"), key);
     RECLO_ASSIGN_OR_RETURN_WITH(stored.argon2.memory_bytes,
@@ -153,6 +151,11 @@ Result<std::vector<KeySlot>> list_key_slots(store::ObjectStore& store,
   std::vector<KeySlot> slots;
   for (const StoredSlot& entry : stored) slots.push_back(entry.slot);
   return slots;
+}
+
+Status check_key_slot(ByteSpan object, const RepositoryId& repository, std::string_view key) {
+  RECLO_TRY(decode_slot(object, repository, key));
+  return {};
 }
 
 Result<crypto::BoxKeyPair> unlock_key(store::ObjectStore& store, const RepositoryId& repository,

@@ -34,6 +34,8 @@ Result<std::vector<KeySlot>> list_key_slots(store::ObjectStore& store,
                                             const RepositoryId& repository,
                                             std::vector<Error>* problems,
                                             const CancelToken& cancel);
+/// Whether `object`, stored under `key`, is a key slot of this repository that can be understood.
+Status check_key_slot(ByteSpan object, const RepositoryId& repository, std::string_view key);
 /// Tries `words` on every slot of its kind. Errors: kUnauthenticated when none opens.
 Result<crypto::BoxKeyPair> unlock_key(store::ObjectStore& store, const RepositoryId& repository,
                                       const crypto::PublicKey& public_key, std::string_view words,

@@ -52,10 +52,9 @@ Result<MachineRecord> load_machine(store::ObjectStore& store, const RepositoryId
   if (record.id != machine)
     return Error(Code::kCorruption, key + " describes another machine: objects were swapped");
   RECLO_ASSIGN_OR_RETURN_WITH(record.name, json_get<std::string>(envelope.payload, "name"), key);
-  RECLO_TRY_WITH(check_server_name(record.name), key);
-  RECLO_ASSIGN_OR_RETURN_WITH(const std::string created,
-                              json_get<std::string>(envelope.payload, "created"), key);
-  RECLO_ASSIGN_OR_RETURN_WITH(record.created, parse_time(created), key);
+  if (!check_server_name(record.name).ok())
+    return Error(Code::kCorruption, key + ": the server's name in it is none");
+  RECLO_ASSIGN_OR_RETURN_WITH(record.created, json_time(envelope.payload, "created"), key);
   RECLO_ASSIGN_OR_RETURN_WITH(const Bytes signing_key,
                               json_base64(envelope.payload, "signing_key", 32), key);
   std::copy(signing_key.begin(), signing_key.end(), record.signing_key.begin());

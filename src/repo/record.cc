@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/limits.h"
+#include "repo/envelope.h"
 
 namespace reclo::repo {
 namespace {
@@ -34,13 +35,6 @@ Result<NodeRef> decode_node_ref(const Json& json) {
     return Error(Code::kCorruption, "a map root lies outside its pack");
   node.at.slot = static_cast<uint16_t>(slot);
   return node;
-}
-
-Result<WallTime> json_time(const Json& object, std::string_view key) {
-  RECLO_ASSIGN_OR_RETURN(const std::string text, json_get<std::string>(object, key));
-  auto time = parse_time(text);
-  if (!time.ok()) return Error(Code::kCorruption, fmt::format("field '{}' is not a time", key));
-  return *time;
 }
 
 Json encode_disk(const DiskRecord& disk) {

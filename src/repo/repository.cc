@@ -36,38 +36,38 @@ Result<Point> load_point(const Repository& repository, const MachineRecord& mach
   return Point{std::move(*record), to_hex(crypto::sha256(object))};
 }
 
-// The chain says which point follows which: gaps and forks are worth a warning, since a point that
-// vanished by retention has a tombstone, and one that a provider dropped has none.
-void check_chain(MachinePoints& machine) {
-  if (!machine.points.empty()) {
-    const PointRecord& first = machine.points.front().record;
-    if (first.sequence > 1)
-      machine.warnings.push_back(
-          fmt::format("recovery points 1 to {} are missing", first.sequence - 1));
-  }
-  for (size_t i = 1; i < machine.points.size(); ++i) {
-    const Point& before = machine.points[i - 1];
-    const Point& after = machine.points[i];
-    if (after.record.sequence == before.record.sequence) {
-      machine.warnings.push_back(fmt::format("two recovery points {} and {} have the number {}",
-                                             before.record.id.short_hex(),
-                                             after.record.id.short_hex(), after.record.sequence));
-    } else if (after.record.sequence > before.record.sequence + 1) {
-      machine.warnings.push_back(fmt::format("recovery points {} to {} are missing",
-                                             before.record.sequence + 1,
-                                             after.record.sequence - 1));
-    } else if (after.record.previous != before.record.id ||
-               after.record.previous_digest != before.digest) {
-      machine.warnings.push_back(
-          fmt::format("recovery point {} does not continue {}: its record was exchanged",
-                      after.record.id.short_hex(), before.record.id.short_hex()));
-    }
-  }
-}
-
 bool newer(const Point& a, const Point& b) { return a.record.taken > b.record.taken; }
 
 }  // namespace
+
+// The chain says which point follows which: gaps and forks are worth a warning, since a point that
+// vanished by retention has a tombstone, and one that a provider dropped has none.
+std::vector<ChainBreak> check_chain(const std::vector<Point>& points) {
+  std::vector<ChainBreak> breaks;
+  const auto note = [&](const Point& at, std::string what) {
+    breaks.push_back({at.record.id, std::move(what)});
+  };
+  if (!points.empty() && points.front().record.sequence > 1)
+    note(points.front(),
+         fmt::format("recovery points 1 to {} are missing", points.front().record.sequence - 1));
+  for (size_t i = 1; i < points.size(); ++i) {
+    const Point& before = points[i - 1];
+    const Point& after = points[i];
+    if (after.record.sequence == before.record.sequence) {
+      note(after, fmt::format("two recovery points {} and {} have the number {}",
+                              before.record.id.short_hex(), after.record.id.short_hex(),
+                              after.record.sequence));
+    } else if (after.record.sequence > before.record.sequence + 1) {
+      note(after, fmt::format("recovery points {} to {} are missing", before.record.sequence + 1,
+                              after.record.sequence - 1));
+    } else if (after.record.previous != before.record.id ||
+               after.record.previous_digest != before.digest) {
+      note(after, fmt::format("recovery point {} does not continue {}: its record was exchanged",
+                              after.record.id.short_hex(), before.record.id.short_hex()));
+    }
+  }
+  return breaks;
+}
 
 Result<InitResult> init_repository(store::ObjectStore& store, std::string_view passphrase,
                                    const StoreCapabilities& capabilities,
@@ -161,7 +161,7 @@ Result<MachinePoints> Repository::points(const MachineRecord& machine,
   std::sort(out.points.begin(), out.points.end(), [](const Point& a, const Point& b) {
     return std::tie(a.record.sequence, a.record.id) < std::tie(b.record.sequence, b.record.id);
   });
-  check_chain(out);
+  for (ChainBreak& gap : check_chain(out.points)) out.warnings.push_back(std::move(gap.what));
   return out;
 }
 

@@ -42,6 +42,14 @@ struct MachinePoints {
   std::vector<std::string> warnings;     // gaps in the chain, damaged records: named
 };
 
+/// A place where a machine's points do not follow each other as they were written.
+struct ChainBreak {
+  PointId at;  // the point after the gap
+  std::string what;
+};
+/// `points`: ascending by sequence.
+std::vector<ChainBreak> check_chain(const std::vector<Point>& points);
+
 class Repository {
  public:
   /// Reads reclo.json. Errors: kNotFound when the store holds no repository.

@@ -13,6 +13,9 @@ namespace {
 // A gap this long between two wanted slots is cheaper to fetch than to skip with another request.
 constexpr uint32_t kGapBytesMax = 256 * kKiB;
 constexpr uint32_t kReadBytesMax = 8 * kMiB;
+// When a pack's header is damaged: in how many others of its run the key is looked for. Some of
+// them are map packs, which carry none.
+constexpr size_t kSiblingsTried = 64;
 
 }  // namespace
 
@@ -70,12 +73,27 @@ Result<crypto::SecretKey> SlotReader::data_key(const PackId& pack, const CancelT
   const std::pair<SessionId, uint32_t> run{pack.session, pack.run()};
   {
     std::lock_guard lock(mutex_);
-    const auto found = data_keys_.find(run);
-    if (found != data_keys_.end()) return found->second.clone();
+    if (const auto found = data_keys_.find(run); found != data_keys_.end())
+      return found->second.clone();
+    if (const auto found = lost_keys_.find(run); found != lost_keys_.end()) return found->second;
   }
   if (!box_)
     return Error(Code::kPermissionDenied,
                  "reading data needs the repository's key: give a passphrase or recovery code");
+  auto key = data_key_from(pack, cancel);
+  if (!key.ok() && (key.error().code() == Code::kCorruption || key.error().code() == Code::kIo)) {
+    auto other = data_key_from_siblings(pack, cancel);
+    if (other.ok()) key = std::move(other);
+  }
+  std::lock_guard lock(mutex_);
+  if (!key.ok()) {
+    if (key.error().code() == Code::kCorruption) lost_keys_.emplace(run, key.error());
+    return key;
+  }
+  return data_keys_.emplace(run, std::move(key).value()).first->second.clone();
+}
+
+Result<crypto::SecretKey> SlotReader::data_key_from(const PackId& pack, const CancelToken& cancel) {
   const std::string key = pack_object_key(pack);
   RECLO_ASSIGN_OR_RETURN(const Bytes bytes, store_.get_range(key, {0, kPackHeaderSize}, cancel));
   RECLO_ASSIGN_OR_RETURN_WITH(const PackHeader header, decode_pack_header(bytes), key);
@@ -84,14 +102,31 @@ Result<crypto::SecretKey> SlotReader::data_key(const PackId& pack, const CancelT
   Error last(Code::kCorruption, "it carries no data key");
   for (const Bytes& sealed : header.sealed_data_keys) {
     auto opened = crypto::open_sealed_key(*box_, sealed);
-    if (!opened.ok()) {
-      last = std::move(opened).error();
-      continue;
-    }
-    std::lock_guard lock(mutex_);
-    return data_keys_.emplace(run, std::move(opened).value()).first->second.clone();
+    if (opened.ok()) return opened;
+    last = std::move(opened).error();
   }
   return std::move(last).with(key);
+}
+
+// Every data pack of a run carries the same key: one damaged header costs no data.
+Result<crypto::SecretKey> SlotReader::data_key_from_siblings(const PackId& pack,
+                                                             const CancelToken& cancel) {
+  std::vector<PackId> siblings;
+  RECLO_TRY(store_.list(
+      layout::packs_prefix(machine_, pack.session),
+      [&](const store::ObjectInfo& info) -> Status {
+        const auto id = layout::parse_pack_key(machine_, info.key);
+        if (id.ok() && id->run() == pack.run() && *id != pack && siblings.size() < kSiblingsTried)
+          siblings.push_back(*id);
+        return {};
+      },
+      cancel));
+  Result<crypto::SecretKey> key = Error(Code::kNotFound, "no other pack has this run's data key");
+  for (const PackId& sibling : siblings) {
+    key = data_key_from(sibling, cancel);
+    if (key.ok()) return key;
+  }
+  return key;
 }
 
 Status SlotReader::open_chunk(const ChunkRef& chunk, ByteSpan sealed, MutableByteSpan out,

@@ -62,8 +62,10 @@ class SlotReader {
   using SealedVisitor = std::function<Status(size_t index, Result<ByteSpan> sealed)>;
   Status read_grouped(std::span<const SlotAddress> slots, const SealedVisitor& visit,
                       const CancelToken& cancel);
-  /// The data key of a pack's run, from memory or from the pack's header.
+  /// The data key of a pack's run, from memory, from the pack's header, or from another pack's.
   Result<crypto::SecretKey> data_key(const PackId& pack, const CancelToken& cancel);
+  Result<crypto::SecretKey> data_key_from(const PackId& pack, const CancelToken& cancel);
+  Result<crypto::SecretKey> data_key_from_siblings(const PackId& pack, const CancelToken& cancel);
 
   store::ObjectStore& store_;
   const RepositoryId repository_;
@@ -73,6 +75,7 @@ class SlotReader {
   const crypto::ContentHasher hasher_;
   std::mutex mutex_;
   std::map<std::pair<SessionId, uint32_t>, crypto::SecretKey> data_keys_;  // by session and run
+  std::map<std::pair<SessionId, uint32_t>, Error> lost_keys_;
 };
 
 }  // namespace reclo::repo
