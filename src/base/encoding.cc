@@ -80,6 +80,9 @@ Result<Bytes> from_base64(std::string_view text) {
       if (value < 0) return Error(Code::kInvalidArgument, "not a base64 digit");
       word = (word << 6) | static_cast<uint32_t>(value);
     }
+    // Bits that no byte uses are zero, so that there is one text for each value.
+    if ((word & ((uint32_t{1} << (8 * (4 - digits))) - 1)) != 0)
+      return Error(Code::kInvalidArgument, "base64 text with stray bits at its end");
     for (size_t k = 0; k + 1 < digits; ++k)
       out.push_back(static_cast<uint8_t>(word >> (16 - 8 * k)));
   }
