@@ -7,24 +7,6 @@
 namespace reclo::backup {
 namespace {
 
-// `ranges` without `holes`; both ascending, holes page-aligned.
-std::vector<disk::Range> subtract(const std::vector<disk::Range>& ranges,
-                                  const std::vector<disk::Range>& holes) {
-  std::vector<disk::Range> out;
-  for (const disk::Range& range : ranges) {
-    uint64_t at = range.offset_bytes;
-    auto hole = std::lower_bound(
-        holes.begin(), holes.end(), at,
-        [](const disk::Range& h, uint64_t offset) { return h.end_bytes() <= offset; });
-    for (; hole != holes.end() && hole->offset_bytes < range.end_bytes(); ++hole) {
-      if (hole->offset_bytes > at) out.push_back({at, hole->offset_bytes - at});
-      at = std::max(at, hole->end_bytes());
-    }
-    if (at < range.end_bytes()) out.push_back({at, range.end_bytes() - at});
-  }
-  return out;
-}
-
 // Widens to whole pages and merges what then touches.
 std::vector<disk::Range> to_pages(const std::vector<disk::Range>& ranges) {
   std::vector<disk::Range> out;
@@ -42,6 +24,23 @@ std::vector<disk::Range> to_pages(const std::vector<disk::Range>& ranges) {
 
 }  // namespace
 
+std::vector<disk::Range> without(const std::vector<disk::Range>& ranges,
+                                 const std::vector<disk::Range>& holes) {
+  std::vector<disk::Range> out;
+  for (const disk::Range& range : ranges) {
+    uint64_t at = range.offset_bytes;
+    auto hole = std::lower_bound(
+        holes.begin(), holes.end(), at,
+        [](const disk::Range& h, uint64_t offset) { return h.end_bytes() <= offset; });
+    for (; hole != holes.end() && hole->offset_bytes < range.end_bytes(); ++hole) {
+      if (hole->offset_bytes > at) out.push_back({at, hole->offset_bytes - at});
+      at = std::max(at, hole->end_bytes());
+    }
+    if (at < range.end_bytes()) out.push_back({at, range.end_bytes() - at});
+  }
+  return out;
+}
+
 Result<SegmentPlan> SegmentPlan::make(disk::BlockSource& source, const CancelToken& cancel) {
   SegmentPlan plan;
   plan.disk_size_bytes_ = source.size_bytes();
@@ -55,7 +54,7 @@ Result<std::vector<disk::Range>> SegmentPlan::read_ranges(uint64_t segment_index
   const uint64_t start = segment_index * kSegmentSizeBytes;
   const uint64_t end = std::min(start + kSegmentSizeBytes, disk_size_bytes_);
   RECLO_ASSIGN_OR_RETURN(const auto data, source.data_ranges({start, end - start}));
-  return to_pages(subtract(to_pages(data), allocation_.skippable));
+  return to_pages(without(to_pages(data), allocation_.skippable));
 }
 
 }  // namespace reclo::backup

@@ -11,6 +11,10 @@
 
 namespace reclo::backup {
 
+/// `ranges` without `holes`; both ascending and not overlapping.
+std::vector<disk::Range> without(const std::vector<disk::Range>& ranges,
+                                 const std::vector<disk::Range>& holes);
+
 class SegmentPlan {
  public:
   static Result<SegmentPlan> make(disk::BlockSource& source, const CancelToken& cancel);

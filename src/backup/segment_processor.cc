@@ -29,19 +29,22 @@ SegmentProcessor::SegmentProcessor(const PipelineContext& context)
 Status SegmentProcessor::read_segment(uint64_t segment_index) {
   const StageTimer timer(*context_.statistics, Stage::kRead);
   const uint64_t start = segment_index * kSegmentSizeBytes;
-  for (const disk::Range& range : dirty_)
-    std::memset(segment_.data() + range.offset_bytes, 0, range.size_bytes);
-  dirty_.clear();
   RECLO_ASSIGN_OR_RETURN(const auto ranges,
                          context_.plan->read_ranges(segment_index, *context_.source));
+  // Only what the last segment wrote and this one does not is zeroed: usually nothing.
+  const std::vector<disk::Range> stale = std::move(dirty_);
+  dirty_.clear();
   for (const disk::Range& range : ranges) {
     const uint64_t end = std::min(range.end_bytes(), context_.source->size_bytes());
-    const uint64_t at = range.offset_bytes - start;
-    const uint64_t size_bytes = end - range.offset_bytes;
-    dirty_.push_back({at, size_bytes});
-    RECLO_TRY(context_.source->read_at(range.offset_bytes,
-                                       MutableByteSpan(segment_).subspan(at, size_bytes)));
-    context_.statistics->read_bytes += size_bytes;
+    dirty_.push_back({range.offset_bytes - start, end - range.offset_bytes});
+  }
+  for (const disk::Range& range : without(stale, dirty_))
+    std::memset(segment_.data() + range.offset_bytes, 0, range.size_bytes);
+  for (const disk::Range& range : dirty_) {
+    RECLO_TRY(context_.source->read_at(
+        start + range.offset_bytes,
+        MutableByteSpan(segment_).subspan(range.offset_bytes, range.size_bytes)));
+    context_.statistics->read_bytes += range.size_bytes;
   }
   return {};
 }

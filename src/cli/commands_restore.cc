@@ -5,6 +5,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "disk/block_sink.h"
+#include "image/export_format.h"
 #include "image/nbd_export.h"
 #include "image/restore.h"
 #include "image/writable_export.h"
@@ -84,50 +85,21 @@ Status restore_raw(Context& context, const RestoreArgs& args, ReadablePoint& rea
   return image::damage_status(report);
 }
 
-// What the field calls a VHD, QEMU calls vpc.
-struct ImageFormat {
-  const char* qemu_name;
-  const char* options;
-};
-ImageFormat image_format(const std::string& name) {
-  if (name == "vhd") return {"vpc", "subformat=dynamic,force_size=on"};
-  if (name == "vhdx") return {"vhdx", "subformat=dynamic"};
-  if (name == "vmdk") return {"vmdk", "subformat=monolithicSparse"};
-  return {"qcow2", "cluster_size=65536"};
-}
-
 Status restore_image(Context& context, const RestoreArgs& args, const ReadablePoint& readable,
                      const repo::DiskRecord& disk) {
-  if (os::path_exists(args.to) && !args.force)
-    return Error(Code::kAlreadyExists,
-                 args.to + " exists: remove it, or give --force to replace it");
   RECLO_ASSIGN_OR_RETURN(const store::StoreOptions store, store_options(context));
-  RECLO_ASSIGN_OR_RETURN(const os::TempDir folder, os::TempDir::create("reclo-export-"));
-  image::NbdExportOptions options = export_options(context, store, readable.found, args.disk);
-  options.socket_path = os::join_path(folder.path(), "nbd.sock");
-  options.log_path = os::join_path(folder.path(), "nbd.log");
-  options.cache_directory = os::join_path(folder.path(), "cache");
-  RECLO_ASSIGN_OR_RETURN(const image::NbdExport server,
-                         image::start_nbd_export(options, readable.box.secret_key, context.cancel));
-  context.progress->note(fmt::format("writing {} as {}", args.to, args.format));
-  const ImageFormat format = image_format(args.format);
-  // Written under another name and renamed: a file that is there is whole.
-  const std::string partial = args.to + ".partial";
+  image::ExportRequest request;
+  request.source = export_options(context, store, readable.found, args.disk);
+  request.target_path = args.to;
+  RECLO_ASSIGN_OR_RETURN(request.format, image::parse_export_format(args.format));
+  request.force = args.force;
   const Stopwatch watch;
-  const auto converted = os::run_checked(
-      {"qemu-img", "convert", "-f", "raw", "-O", format.qemu_name, "-o", format.options, "-m", "8",
-       "-W", "nbd+unix:///?socket=" + options.socket_path, partial},
-      context.cancel);
-  image::stop_nbd_export(server.pid);
-  if (!converted.ok()) {
-    ignore_error(os::remove_file(partial), "the conversion's error matters more");
-    return converted.error();
-  }
-  RECLO_TRY(os::rename_durably(partial, args.to));
   image::RestoreReport report;
   report.size_bytes = disk.size_bytes;
+  RECLO_ASSIGN_OR_RETURN(
+      report.written_bytes,
+      image::export_disk(request, readable.box.secret_key, *context.progress, context.cancel));
   report.duration_s = watch.seconds();
-  RECLO_ASSIGN_OR_RETURN(report.written_bytes, os::file_size_bytes(args.to));
   context.progress.reset();
   return print_restored(context, args, report);
 }

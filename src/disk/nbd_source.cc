@@ -102,7 +102,7 @@ Status NbdSource::connect_first(const CancelToken& cancel) {
   for (;;) {
     if (server_->poll()) {
       const std::string log = server_log();
-      const bool in_use = log.find("lock") != std::string::npos;
+      const bool in_use = log.find("\" lock") != std::string::npos;
       return Error(
           in_use ? Code::kConflict : Code::kUnsupported,
           fmt::format("{} cannot be opened as {}{}: {}", path_, format_,
