@@ -118,8 +118,8 @@ PackBuilder::PackBuilder(PackHeader header, const crypto::SecretKey& parent_key,
       slot_aead_(pack_key(header_.kind, parent_key, header_.id)),
       footer_key_(footer_key(map_key, header_.id)),
       bytes_(encode_pack_header(header_)) {
-  // One reservation instead of doublings, which would copy and for a moment hold half as much again.
-  // Memory that is never written is never taken.
+  // One reservation instead of doublings, which would copy and for a moment hold half as much
+  // again. Memory that is never written is never taken.
   bytes_.reserve(kPackSizeBytesTarget + kMiB);
 }
 
