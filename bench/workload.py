@@ -99,7 +99,10 @@ def overwrite_in_files(disk, rng, total_bytes, write_bytes=8192):
 def apt_like(disk, rng):
     """An upgrade: some packages' files replaced by new versions beside the old, then renamed over them."""
     with mounted(disk) as root:
-        files = sorted(path for path in (root / "usr/lib").rglob("*") if path.is_file() and not path.is_symlink())
+        # Not what PostgreSQL runs on: the new versions are damaged ones.
+        tops = ("usr/share", "usr/lib/python3", "usr/lib/git-core", "usr/lib/gcc", "usr/lib/modules")
+        files = sorted(path for top in tops for path in (root / top).rglob("*")
+                       if path.is_file() and not path.is_symlink())
         changed = 0
         while changed < 60_000_000:
             path = rng.choice(files)

@@ -20,6 +20,7 @@ namespace reclo::backup {
 namespace {
 
 constexpr uint64_t kMapCacheSizeBytesMax = 512 * kMiB;
+constexpr std::string_view kMapCacheFolder = "maps";
 
 // One disk, opened and looked at.
 struct OpenDisk {
@@ -33,19 +34,22 @@ struct OpenDisk {
 class BackupRun {
  public:
   BackupRun(const repo::Repository& repository, const BackupOptions& options, ServerState& state,
-            ProgressSink& progress, const CancelToken& cancel)
+            ParentUse parent_use, ProgressSink& progress, const CancelToken& cancel)
       : repository_(repository),
         options_(options),
         state_(state),
+        parent_use_(parent_use),
         progress_(progress),
         cancel_(cancel),
         hasher_(state.keys().map_key),
-        map_cache_(repository.store(), state.path("maps"), kMapCacheSizeBytesMax),
+        map_cache_(repository.store(), state.path(kMapCacheFolder), kMapCacheSizeBytesMax),
         slot_reader_(map_cache_, repository.id(), state.keys().id, state.keys().map_key.clone(),
                      std::nullopt),
         map_reader_(slot_reader_) {}
 
   Result<BackupReport> run();
+  /// Whether a failure may come from the parent's map.
+  bool read_parent() const { return start_.parent.has_value() && session_ != nullptr; }
 
  private:
   Status open_disks();
@@ -64,6 +68,7 @@ class BackupRun {
   const repo::Repository& repository_;
   const BackupOptions& options_;
   ServerState& state_;
+  const ParentUse parent_use_;
   ProgressSink& progress_;
   const CancelToken cancel_;
   const crypto::ContentHasher hasher_;
@@ -148,10 +153,18 @@ Status BackupRun::begin_session() {
     RECLO_ASSIGN_OR_RETURN(journal_, Journal::resume(state_.journal_path(), *start_.resume));
     session_options.resume = start_.resume->header.session;
     session_options.run = journal_->run();
-    RECLO_ASSIGN_OR_RETURN(
-        session_, repo::SessionWriter::begin(repository_, state_.keys(), session_options, cancel_));
-    progress_.note("continuing the interrupted backup");
-    return {};
+    auto resumed = repo::SessionWriter::begin(repository_, state_.keys(), session_options, cancel_);
+    if (resumed.ok()) {
+      session_ = std::move(resumed).value();
+      progress_.note("continuing the interrupted backup");
+      return {};
+    }
+    if (resumed.error().code() != Code::kConflict) return std::move(resumed).error();
+    // Given up by the repository's maintenance, or its parent is being removed.
+    warnings_.push_back("the interrupted backup cannot be continued: " + resumed.error().message());
+    start_.resume.reset();
+    session_options.resume.reset();
+    session_options.run = 0;
   }
   auto begun = repo::SessionWriter::begin(repository_, state_.keys(), session_options, cancel_);
   if (!begun.ok() && begun.error().code() == Code::kConflict) {
@@ -178,6 +191,7 @@ PipelineContext BackupRun::context_for(size_t disk_index, PackPipeline& packs) {
   context.plan = &disk.plan;
   context.disk_index = static_cast<uint16_t>(disk_index);
   context.hasher = &hasher_;
+  context.map_key = &state_.keys().map_key;
   context.parent_reader = &map_reader_;
   if (start_.parent)
     for (const repo::DiskRecord& old : start_.parent->record.disks)
@@ -275,7 +289,6 @@ Result<repo::DiskRecord> BackupRun::back_up_disk(size_t disk_index, PackPipeline
     RECLO_TRY(assembled);
     RECLO_TRY(worked);
   }
-  RECLO_TRY(updates.finish());
 
   repo::DiskRecord record;
   record.name = disk.source->path();
@@ -284,6 +297,7 @@ Result<repo::DiskRecord> BackupRun::back_up_disk(size_t disk_index, PackPipeline
   RECLO_ASSIGN_OR_RETURN(const repo::MapRoot root, std::move(map).finish(group.token()));
   record.map_height = root.height;
   record.map_root = root.root;
+  RECLO_TRY(updates.finish(root.root ? root.root->id : ChunkId()));
   record.read_bytes = statistics_.read_bytes - read_before;
   record.allocated_bytes = statistics_.allocated_bytes - allocated_before;
   record.new_bytes = statistics_.new_bytes - new_before;
@@ -346,8 +360,8 @@ void BackupRun::fill_statistics(repo::PointRecord& record) const {
 
 Result<BackupReport> BackupRun::run() {
   RECLO_TRY(open_disks());
-  RECLO_ASSIGN_OR_RETURN(start_,
-                         find_starting_point(state_, repository_, disks_signature(), cancel_));
+  RECLO_ASSIGN_OR_RETURN(
+      start_, find_starting_point(state_, repository_, disks_signature(), parent_use_, cancel_));
   warnings_ = start_.warnings;
   RECLO_TRY(begin_session());
   RECLO_TRY(match_parent_disks());
@@ -392,8 +406,31 @@ Result<BackupReport> run_backup(const repo::Repository& repository, const Backup
     return Error(Code::kInvalidArgument, fmt::format("give 1 to {} disks", kDisksPerServerMax));
   RECLO_ASSIGN_OR_RETURN(ServerState state, ServerState::open(options.state_directory, repository,
                                                               options.server, cancel));
-  BackupRun run(repository, options, state, progress, cancel);
-  return run.run();
+  const auto parent_may_be_damaged = [](const BackupRun& run, const Error& error) {
+    return run.read_parent() &&
+           (error.code() == Code::kCorruption || error.code() == Code::kNotFound);
+  };
+  {
+    BackupRun run(repository, options, state, ParentUse::kNewest, progress, cancel);
+    auto report = run.run();
+    if (report.ok() || !parent_may_be_damaged(run, report.error())) return report;
+    log_warning("trying again: {}", report.error().message());
+  }
+  // A map pack may have been damaged in the store when it was cached, and be whole there now.
+  RECLO_TRY(os::remove_tree(state.path(kMapCacheFolder)));
+  std::string why;
+  {
+    BackupRun run(repository, options, state, ParentUse::kNewest, progress, cancel);
+    auto report = run.run();
+    if (report.ok() || !parent_may_be_damaged(run, report.error())) return report;
+    why = report.error().message();
+  }
+  BackupRun run(repository, options, state, ParentUse::kNone, progress, cancel);
+  auto report = run.run();
+  if (report.ok())
+    report->warnings.push_back("the last recovery point's map is damaged (" + why +
+                               "): this backup stored everything anew");
+  return report;
 }
 
 }  // namespace reclo::backup

@@ -5,6 +5,7 @@
 #include "backup/page_tags.h"
 #include "base/kill_point.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "repo/layout.h"
 
 namespace reclo::backup {
@@ -65,7 +66,11 @@ Status finish_commit(ServerState& state, const repo::Point& point) {
     const std::string updates = state.tag_updates_path(i);
     if (!os::path_exists(updates)) continue;  // applied by an earlier attempt
     RECLO_ASSIGN_OR_RETURN(PageTagFile tags, PageTagFile::open(state.tags_path(i)));
-    RECLO_TRY(tags.apply(updates, point.record.id));
+    const auto& root = point.record.disks[i].map_root;
+    const Status applied = tags.apply(updates, point.record.id, root ? root->id : ChunkId());
+    if (!applied.ok() && applied.error().code() != Code::kCorruption) return applied;
+    // The file keeps no stamp or an old one: the next backup sees that this memory is lost.
+    if (!applied.ok()) log_warning("disk {}: {}", i, applied.error().message());
     RECLO_KILL_POINT("backup.tags_applied");
     RECLO_TRY(os::remove_file(updates));
   }
@@ -73,7 +78,7 @@ Status finish_commit(ServerState& state, const repo::Point& point) {
 }
 
 Result<StartingPoint> find_starting_point(ServerState& state, const repo::Repository& repository,
-                                          const std::string& disks_signature,
+                                          const std::string& disks_signature, ParentUse parent_use,
                                           const CancelToken& cancel) {
   StartingPoint start;
   const repo::MachineRecord machine = own_record(state.keys());
@@ -90,13 +95,19 @@ Result<StartingPoint> find_starting_point(ServerState& state, const repo::Reposi
     }
   }
   RECLO_TRY(find_newest(state, repository, machine, start, cancel));
-  start.parent = start.newest;
+  if (parent_use == ParentUse::kNewest) start.parent = start.newest;
   if (journal) {
+    // A session that stores everything anew is continued as that.
+    if (!journal->header.parent) start.parent.reset();
     const std::optional<PointId> parent_id =
         start.parent ? std::optional(start.parent->record.id) : std::nullopt;
     const bool fits = journal->header.disks == disks_signature &&
                       journal->header.parent == parent_id && journal->runs < repo::PackId::kRunsMax;
-    if (fits) start.resume = std::move(journal);
+    if (fits) {
+      start.resume = std::move(journal);
+    } else if (parent_use == ParentUse::kNewest) {
+      start.parent = start.newest;
+    }
   }
   return start;
 }

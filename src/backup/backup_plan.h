@@ -18,9 +18,14 @@ struct StartingPoint {
   std::vector<std::string> warnings;
 };
 
+enum class ParentUse {
+  kNewest,  // unless an interrupted session had none
+  kNone,    // the newest point's map is damaged: everything is stored anew
+};
+
 /// Finishes what an earlier run left (see finish_commit), then finds the parent.
 Result<StartingPoint> find_starting_point(ServerState& state, const repo::Repository& repository,
-                                          const std::string& disks_signature,
+                                          const std::string& disks_signature, ParentUse parent_use,
                                           const CancelToken& cancel);
 
 /// After `end` is stored: remembers the point, applies the page tags, removes the journal, in this

@@ -11,7 +11,8 @@
 namespace reclo::backup {
 namespace {
 
-// Record: u8 kind | u32 body length | first 8 bytes of SHA-256(kind ‖ body) | body.
+// Record: u8 kind | u32 body length | first 8 bytes of SHA-256(kind ‖ body) | body. The first
+// record is the header, the second the number of runs (u32); records of packs follow.
 enum RecordKind : uint8_t { kHeaderRecord = 1, kRunRecord = 2, kPackRecord = 3 };
 constexpr size_t kRecordHeaderSize = 1 + 4 + 8;
 constexpr size_t kBodySizeBytesMax = 16 * kMiB;
@@ -53,6 +54,15 @@ void decode_header(ByteSpan body, JournalHeader& header) {
   in.copy_to(parent.mutable_bytes());
   if (has_parent) header.parent = parent;
   header.disks = std::string(as_text(in.raw(in.remaining())));
+}
+
+Bytes encode_start(const JournalHeader& header, uint32_t runs) {
+  Bytes start = make_record(kHeaderRecord, encode_header(header));
+  Bytes body;
+  ByteWriter(body).u32(runs);
+  const Bytes run = make_record(kRunRecord, body);
+  start.insert(start.end(), run.begin(), run.end());
+  return start;
 }
 
 void encode_chunk(ByteWriter& out, const JournaledChunk& entry) {
@@ -101,22 +111,21 @@ std::optional<JournalContent> Journal::load(const std::string& path) {
       decode_header(body, content.header);
       has_header = true;
     } else if (kind == kRunRecord) {
-      ++content.runs;
+      content.runs = ByteReader(body).u32();
     } else if (kind == kPackRecord) {
       ByteReader chunks(body);
       while (chunks.remaining() >= kChunkSize) content.chunks.push_back(decode_chunk(chunks));
     }
   }
-  if (!has_header) return std::nullopt;
+  // Without the number of runs a pack id could be used twice (session.h, invariant 5).
+  if (!has_header || content.runs == 0) return std::nullopt;
   return content;
 }
 
 Result<std::unique_ptr<Journal>> Journal::create(const std::string& path,
                                                  const JournalHeader& header) {
-  Bytes start = make_record(kHeaderRecord, encode_header(header));
-  const Bytes run = make_record(kRunRecord, {});
-  start.insert(start.end(), run.begin(), run.end());
-  RECLO_TRY_WITH(os::write_file_durably(path, start), "starting the backup's journal");
+  RECLO_TRY_WITH(os::write_file_durably(path, encode_start(header, 1)),
+                 "starting the backup's journal");
   os::Fd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
   if (!fd.valid()) return Error::from_errno(errno, "open " + path);
   return std::unique_ptr<Journal>(new Journal(std::move(fd), 0));
@@ -126,11 +135,7 @@ Result<std::unique_ptr<Journal>> Journal::resume(const std::string& path,
                                                  const JournalContent& content) {
   // Rewritten as a whole: a damaged tail must not hide what is appended after it. The run counter
   // counts runs that were started, so it only ever grows.
-  Bytes start = make_record(kHeaderRecord, encode_header(content.header));
-  for (uint32_t i = 0; i < content.runs + 1; ++i) {
-    const Bytes run = make_record(kRunRecord, {});
-    start.insert(start.end(), run.begin(), run.end());
-  }
+  Bytes start = encode_start(content.header, content.runs + 1);
   Bytes chunks;
   ByteWriter out(chunks);
   const auto flush = [&] {

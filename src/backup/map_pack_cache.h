@@ -1,7 +1,9 @@
 // A view of the store that keeps whole map packs in the state folder, so that incrementals read
 // their parent's map locally: one GET per map pack instead of one per node, and none for packs that
 // this server wrote itself. Packs are sealed and immutable, so a cached copy is as good as the
-// store's; a damaged one is noticed by its seals and fetched again. Thread rule: as ObjectStore.
+// store's; each of its blocks carries a checksum, and a damaged copy is fetched again.
+// File: magic 8 | pack size u64 | 8 bytes of checksum a block | the pack. Thread rule: as
+// ObjectStore.
 #pragma once
 
 #include <mutex>
@@ -18,8 +20,6 @@ class MapPackCache final : public store::ObjectStore {
 
   /// Keeps a pack that was just uploaded. Failing to keep it is no error.
   void keep(const std::string& key, ByteSpan pack);
-  /// Forgets a pack whose cached bytes proved damaged.
-  void forget(const std::string& key);
 
   Status put_if_absent(const std::string& key, ByteSpan content,
                        const CancelToken& cancel) override {
@@ -51,6 +51,7 @@ class MapPackCache final : public store::ObjectStore {
 
  private:
   std::string path_of(const std::string& key) const;
+  Result<Bytes> read_cached(const std::string& key, store::ByteRange range) const;
   void evict();
   store::ObjectStore& base_;
   const std::string folder_;

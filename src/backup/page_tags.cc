@@ -11,10 +11,12 @@ namespace {
 
 constexpr std::string_view kMagic = "RCLOTAGS";
 constexpr std::string_view kUpdatesMagic = "TAGU";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint64_t kHeaderSizeBytes = 4096;
-constexpr size_t kSegmentTagsSizeBytes = kPagesPerSegment * PageTag::kSize;
+constexpr size_t kSegmentTagsSizeBytes = kPagesPerSegment * PageFingerprint::kSize;
 constexpr size_t kUpdatesHeaderSizeBytes = 8;  // "TAGU", u32 from_scratch
+constexpr std::string_view kUpdatesEndMagic = "TAGSDONE";
+constexpr size_t kUpdatesEndSizeBytes = kUpdatesEndMagic.size() + ChunkId::kSize;
 constexpr size_t kUpdateSizeBytes = 8 + kSegmentTagsSizeBytes;
 constexpr size_t kBufferSizeBytes = 64 * kUpdateSizeBytes;
 
@@ -29,6 +31,32 @@ MutableByteSpan tag_bytes(SegmentTags& tags) {
 
 uint64_t tags_offset(uint64_t segment_index) {
   return kHeaderSizeBytes + segment_index * kSegmentTagsSizeBytes;
+}
+
+// What stands around the records of an updates file.
+struct UpdatesFrame {
+  bool from_scratch = false;
+  uint64_t records_end = 0;
+  ChunkId map_root;
+};
+
+Result<UpdatesFrame> read_frame(const os::Fd& updates, uint64_t size_bytes) {
+  const Error cut_off(Code::kCorruption, "the page tag updates are cut off or damaged");
+  constexpr uint64_t kAroundSizeBytes = kUpdatesHeaderSizeBytes + kUpdatesEndSizeBytes;
+  if (size_bytes < kAroundSizeBytes || (size_bytes - kAroundSizeBytes) % kUpdateSizeBytes != 0)
+    return cut_off;
+  Bytes header(kUpdatesHeaderSizeBytes);
+  Bytes end(kUpdatesEndSizeBytes);
+  UpdatesFrame frame;
+  frame.records_end = size_bytes - kUpdatesEndSizeBytes;
+  RECLO_TRY(os::read_at(updates, 0, header));
+  RECLO_TRY(os::read_at(updates, frame.records_end, end));
+  if (as_text(ByteSpan(header).first(4)) != kUpdatesMagic ||
+      as_text(ByteSpan(end).first(kUpdatesEndMagic.size())) != kUpdatesEndMagic)
+    return cut_off;
+  frame.from_scratch = load_le<uint32_t>(header.data() + 4) == 1;
+  frame.map_root = ChunkId::from_bytes(ByteSpan(end).subspan(kUpdatesEndMagic.size()));
+  return frame;
 }
 
 }  // namespace
@@ -56,7 +84,10 @@ Status TagUpdates::flush() {
   return {};
 }
 
-Status TagUpdates::finish() {
+Status TagUpdates::finish(const ChunkId& map_root) {
+  ByteWriter out(buffer_);
+  out.raw(as_bytes(kUpdatesEndMagic));
+  out.raw(map_root.bytes());
   RECLO_TRY(flush());
   return os::fsync(fd_);
 }
@@ -107,21 +138,20 @@ Status PageTagFile::write_stamp(const std::optional<PointId>& point) {
   return {};
 }
 
-Status PageTagFile::apply(const std::string& updates_path, const PointId& point) {
+Status PageTagFile::apply(const std::string& updates_path, const PointId& point,
+                          const ChunkId& map_root) {
   RECLO_ASSIGN_OR_RETURN(const os::Fd updates, os::open_file(updates_path, os::OpenMode::kRead));
   RECLO_ASSIGN_OR_RETURN(const uint64_t size_bytes, os::file_size_bytes(updates_path));
-  Bytes header(kUpdatesHeaderSizeBytes);
-  RECLO_TRY(os::read_at(updates, 0, header));
-  const bool from_scratch = load_le<uint32_t>(header.data() + 4) == 1;
-  if (as_text(ByteSpan(header).first(4)) != kUpdatesMagic ||
-      (size_bytes - kUpdatesHeaderSizeBytes) % kUpdateSizeBytes != 0)
-    return Error(Code::kCorruption, "the page tag updates are cut off");
+  RECLO_ASSIGN_OR_RETURN(const UpdatesFrame frame, read_frame(updates, size_bytes));
+  if (frame.map_root != map_root)
+    return Error(Code::kCorruption, "the page tag updates belong to another backup");
+  const bool from_scratch = frame.from_scratch;
   RECLO_TRY(write_stamp(std::nullopt));
   if (from_scratch && ::ftruncate(fd_.get(), kHeaderSizeBytes) != 0)
     return Error::from_errno(errno, "reset page tags");
   RECLO_KILL_POINT("tags.applying");
   Bytes record(kUpdateSizeBytes);
-  for (uint64_t at = kUpdatesHeaderSizeBytes; at < size_bytes; at += kUpdateSizeBytes) {
+  for (uint64_t at = kUpdatesHeaderSizeBytes; at < frame.records_end; at += kUpdateSizeBytes) {
     RECLO_TRY(os::read_at(updates, at, record));
     const auto segment_index = load_le<uint64_t>(record.data());
     if (segment_index > kDiskSizeBytesMax / kSegmentSizeBytes)

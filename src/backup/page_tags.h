@@ -1,11 +1,13 @@
 // The agent's memory of what each 4 KiB page of a disk held at the last recovery point: one 16-byte
-// keyed tag per page (0.4 % of the used size), in a sparse file in the state folder.
+// keyed fingerprint per page (0.4 % of the used size), in a sparse file in the state folder.
 //
 // Losing the file costs upload, never correctness. What would cost correctness is a file that
 // describes another point than the parent, so:
 //  1. The file is stamped with the point it describes; a stamp that is not the parent's means
 //  "lost".
-//  2. A backup writes its new tags to a separate updates file, fsynced before the commit.
+//  2. A backup writes its new tags to a separate updates file, fsynced before the commit. Its end
+//  names the root of the map that was made with it: updates of another attempt, as a state folder
+//  that was set back to an earlier day may hold, fit no point.
 //  3. Only after the commit are they applied: the stamp is first cleared and fsynced, then pages
 //  are
 //     written and fsynced, then the new stamp. A crash in between leaves a cleared stamp and the
@@ -24,7 +26,7 @@
 
 namespace reclo::backup {
 
-using SegmentTags = std::array<PageTag, kPagesPerSegment>;
+using SegmentTags = std::array<PageFingerprint, kPagesPerSegment>;
 
 /// The updates of one session for one disk: records of (segment index, its tags), append-only.
 class TagUpdates {
@@ -32,8 +34,8 @@ class TagUpdates {
   /// `from_scratch`: what no record names is a hole, whatever the tag file said before.
   static Result<TagUpdates> create(const std::string& path, bool from_scratch);
   Status append(uint64_t segment_index, const SegmentTags& tags);
-  /// Writes out and fsyncs.
-  Status finish();
+  /// Ends the file with the identity of the disk's map root (zero: no map), and fsyncs.
+  Status finish(const ChunkId& map_root);
 
  private:
   explicit TagUpdates(os::Fd fd) : fd_(std::move(fd)) {}
@@ -50,8 +52,9 @@ class PageTagFile {
   std::optional<PointId> described_point() const { return point_; }
   /// Tags of a segment; pages past the end of the file are holes.
   Status read(uint64_t segment_index, SegmentTags& tags) const;
-  /// Applies an updates file and stamps the file with `point`.
-  Status apply(const std::string& updates_path, const PointId& point);
+  /// Applies an updates file and stamps the file with `point`. Errors: kCorruption when the updates
+  /// are cut off, damaged, or do not belong to `map_root`: they are worthless then.
+  Status apply(const std::string& updates_path, const PointId& point, const ChunkId& map_root);
 
  private:
   explicit PageTagFile(os::Fd fd) : fd_(std::move(fd)) {}

@@ -1,7 +1,9 @@
 #include "backup/segment_diff.h"
 
 #include <algorithm>
+#include <array>
 #include <bitset>
+#include <optional>
 
 namespace reclo::backup {
 namespace {
@@ -22,8 +24,7 @@ std::vector<PageRun> runs_of(const PageSet& pages, uint32_t first, uint32_t end)
   std::vector<PageRun> runs;
   for (uint32_t p = first; p < end; ++p) {
     if (!pages[p]) continue;
-    const uint32_t gap = runs.empty() ? 0 : p - (runs.back().first_page + runs.back().pages);
-    if (!runs.empty() && gap == 0) {
+    if (!runs.empty() && p == static_cast<uint32_t>(runs.back().first_page + runs.back().pages)) {
       ++runs.back().pages;
     } else {
       runs.push_back({static_cast<uint16_t>(p), 1});
@@ -61,28 +62,43 @@ void add_windows(SegmentDiff& diff, const PageSet& data) {
   }
 }
 
-// Pages that the parent's leaf maps, and those of them that lie in chunks spread over windows:
-// patches.
+// Pages that the parent's leaf maps, and those of them that lie in patches: in chunks spread over
+// windows, and in those that share a window with a longer chunk of its own.
 struct ParentPages {
   PageSet mapped;
   PageSet patched;
 };
 
-ParentPages pages_of(const repo::Leaf& leaf) {
-  ParentPages out;
-  constexpr int kNone = -1;
-  constexpr int kSpread = -2;
-  std::vector<int> window_of_chunk(leaf.chunks.size(), kNone);
+constexpr int kUnused = -1;
+constexpr int kSpread = -2;
+
+// By chunk: the one window that all its extents lie in, or kSpread.
+std::vector<int> windows_of_chunks(const repo::Leaf& leaf) {
+  std::vector<int> windows(leaf.chunks.size(), kUnused);
   for (const repo::Extent& extent : leaf.extents) {
     const int first = extent.first_page / static_cast<int>(kPagesPerChunk);
     const int last = (extent.first_page + extent.pages - 1) / static_cast<int>(kPagesPerChunk);
-    int& window = window_of_chunk[extent.chunk];
-    window = (first == last && (window == kNone || window == first)) ? first : kSpread;
+    int& window = windows[extent.chunk];
+    window = (first == last && (window == kUnused || window == first)) ? first : kSpread;
   }
+  return windows;
+}
+
+ParentPages pages_of(const repo::Leaf& leaf) {
+  const std::vector<int> windows = windows_of_chunks(leaf);
+  std::array<std::optional<size_t>, kPagesPerSegment / kPagesPerChunk> longest;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    if (windows[i] < 0) continue;
+    std::optional<size_t>& best = longest[static_cast<size_t>(windows[i])];
+    if (!best || leaf.chunks[i].pages > leaf.chunks[*best].pages) best = i;
+  }
+  ParentPages out;
   for (const repo::Extent& extent : leaf.extents) {
+    const int window = windows[extent.chunk];
+    const bool patch = window < 0 || longest[static_cast<size_t>(window)] != extent.chunk;
     for (uint32_t i = 0; i < extent.pages; ++i) {
       out.mapped.set(extent.first_page + i);
-      if (window_of_chunk[extent.chunk] == kSpread) out.patched.set(extent.first_page + i);
+      if (patch) out.patched.set(extent.first_page + i);
     }
   }
   return out;

@@ -23,6 +23,7 @@ bool equals_parent(const SegmentResult& result, const repo::Leaf& parent) {
 SegmentProcessor::SegmentProcessor(const PipelineContext& context)
     : context_(context),
       zero_page_tag_(context.hasher->page_tag(Bytes(kPageSizeBytes, 0))),
+      fingerprinter_(*context.map_key),
       segment_(kSegmentSizeBytes, 0) {}
 
 // Afterwards segment_ holds the segment as it will be restored: what is not read is zeros.
@@ -49,9 +50,9 @@ Status SegmentProcessor::read_segment(uint64_t segment_index) {
   return {};
 }
 
-void SegmentProcessor::hash_pages() {
+void SegmentProcessor::fingerprint_pages() {
   const StageTimer timer(*context_.statistics, Stage::kHash);
-  tags_.fill(PageTag());
+  tags_.fill(PageFingerprint());
   uint64_t data_pages = 0;
   for (const disk::Range& range : dirty_) {
     const auto first = range.offset_bytes / kPageSizeBytes;
@@ -59,7 +60,7 @@ void SegmentProcessor::hash_pages() {
     for (uint64_t page = first; page < end; ++page) {
       const ByteSpan bytes = ByteSpan(segment_).subspan(page * kPageSizeBytes, kPageSizeBytes);
       if (is_all_zero(bytes)) continue;
-      tags_[page] = context_.hasher->page_tag(bytes);
+      tags_[page] = fingerprinter_.fingerprint(bytes);
       ++data_pages;
     }
   }
@@ -75,7 +76,7 @@ Result<std::shared_ptr<const repo::Leaf>> SegmentProcessor::parent_leaf(uint64_t
 
 Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const CancelToken& cancel) {
   RECLO_TRY(read_segment(segment_index));
-  hash_pages();
+  fingerprint_pages();
   SegmentResult result;
   result.segment_index = segment_index;
 
@@ -85,8 +86,8 @@ Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const Ca
     RECLO_TRY(context_.parent_tags->read(segment_index, before));
     if (same_pages(tags_, before)) return result;
   }
-  const bool holes_only =
-      std::all_of(tags_.begin(), tags_.end(), [](const PageTag& tag) { return tag.is_zero(); });
+  const bool holes_only = std::all_of(tags_.begin(), tags_.end(),
+                                      [](const PageFingerprint& tag) { return tag.is_zero(); });
   if (know_before || !holes_only) result.tags = std::make_unique<SegmentTags>(tags_);
   RECLO_ASSIGN_OR_RETURN(const auto parent, parent_leaf(segment_index, cancel));
   if (holes_only && !parent) return result;
@@ -106,12 +107,18 @@ Result<NewChunk> SegmentProcessor::make_chunk(const ChunkPlan& plan, const repo:
   chunk.runs = plan.runs;
   std::array<PageTag, kPagesPerSegment> tags;
   size_t count = 0;
-  for (const PageRun& run : plan.runs)
-    for (uint32_t i = 0; i < run.pages; ++i) {
-      // A hole that was filled to save an extent is stored as the zeros it reads as.
-      const PageTag& tag = tags_[run.first_page + i];
-      tags[count++] = tag.is_zero() ? zero_page_tag_ : tag;
-    }
+  {
+    const StageTimer timer(*context_.statistics, Stage::kHash);
+    for (const PageRun& run : plan.runs)
+      for (uint32_t i = 0; i < run.pages; ++i) {
+        // A hole that was filled to save an extent is stored as the zeros it reads as.
+        const uint64_t page = run.first_page + i;
+        tags[count++] = tags_[page].is_zero()
+                            ? zero_page_tag_
+                            : context_.hasher->page_tag(ByteSpan(segment_).subspan(
+                                  page * kPageSizeBytes, kPageSizeBytes));
+      }
+  }
   chunk.reference.id = context_.hasher->chunk_id(std::span(tags).first(count));
   chunk.reference.pages = plan.pages;
   RECLO_ASSIGN_OR_RETURN(const auto existing,
