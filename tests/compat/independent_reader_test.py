@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The format document is enough: tests/compat/reader.py, which shares no code with ReClo, restores
-what reclo wrote: fulls, incrementals with patches, several disks, odd sizes, grown disks.
+what reclo wrote: fulls, incrementals with patches, several disks, odd sizes, grown and shrunken disks.
 
 quick-suite
 time-limit: 600
@@ -116,6 +116,29 @@ def a_grown_disk_is_read():
     write(DISKS[1], 8 * MIB, b"grown")
     compare(back_up())
     compare(list(copies)[0])
+
+
+@story.step
+def a_shrunken_disk_forgets_its_end():
+    # To the middle of a segment, below a power of 256 segments, and back: nothing old may come again.
+    for sizes in ((67 * MIB + 512, 5 * MIB + 1), (1030 * MIB, 9 * MIB)):
+        for disk, size in zip(DISKS, sizes):
+            with open(disk, "r+b") as file:
+                file.truncate(size)
+        compare(back_up())
+
+
+@story.step
+def a_resumed_backup_is_read():
+    # Its packs come from two runs, with a data key each.
+    write(DISKS[0], 200 * MIB, rolls.randbytes(48 * MIB))
+    reclo.env["RECLO_KILL_POINT"] = "pack.uploaded:2"
+    reclo.run("backup", "--server", "twodisks", *DISKS, expect=None)
+    del reclo.env["RECLO_KILL_POINT"]
+    point = back_up()
+    packs = [path.name for path in pathlib.Path(reclo.repo).glob(f"machines/*/packs/{point}/*")]
+    check_equal(sorted({name[:2] for name in packs}), ["00", "01"], "runs of the resumed session")
+    compare(point)
 
 
 @story.step
