@@ -1,6 +1,7 @@
 // recover, instances, stop, resume: a server running again, and what becomes of it.
 #include <fmt/format.h>
 
+#include "base/log.h"
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
@@ -63,6 +64,36 @@ Result<recovery::SupervisorLaunch> supervisor_launch(const crypto::SecretKey* ke
   return launch;
 }
 
+constexpr const char* kReaderSession = "reader_session";
+
+// An instance reads its recovery point lazily, so it pins it: nothing may be removed under a
+// running server. The pin ends when the instance is deleted. A read-only credential cannot pin:
+// that is said.
+void pin_point(const repo::Repository& repository, const repo::FoundPoint& found,
+               const CancelToken& cancel, recovery::RecoverOptions& options) {
+  const auto session =
+      repo::begin_reader_session(repository, found.machine.id, found.point.record.id, cancel);
+  if (session.ok()) {
+    options.source[kReaderSession] = session->hex();
+  } else {
+    log_warning("the recovery point is not pinned while the instance reads it: {}",
+                session.error().message());
+  }
+}
+
+Status unpin_point(const InstanceRecord& record, const CancelToken& cancel) {
+  const auto session = record.source.find(kReaderSession);
+  const auto machine = record.source.find("machine");
+  if (session == record.source.end() || machine == record.source.end()) return {};
+  RECLO_ASSIGN_OR_RETURN(const SessionId session_id, SessionId::parse(session->second));
+  RECLO_ASSIGN_OR_RETURN(const MachineId machine_id, MachineId::parse(machine->second));
+  RECLO_ASSIGN_OR_RETURN(store::StoreOptions options, recovery::store_of(record.source));
+  options.patience = std::chrono::seconds(20);
+  RECLO_ASSIGN_OR_RETURN(const auto store, store::open_store(options, cancel));
+  RECLO_ASSIGN_OR_RETURN(const repo::Repository repository, repo::Repository::open(*store, cancel));
+  return repo::end_reader_session(repository, machine_id, session_id, cancel);
+}
+
 Json instance_json(const InstanceRecord& record) { return recovery::describe_instance(record); }
 
 std::string addresses_of(const InstanceRecord& record) {
@@ -113,6 +144,7 @@ Status run_recover(Context& context, const RecoverArgs& args) {
   RECLO_ASSIGN_OR_RETURN(const store::StoreOptions store, store_options(context));
   options.source =
       recovery::source_of(store, readable.found.machine.id, readable.found.point.record.id);
+  pin_point(*readable.open.repository, readable.found, context.cancel, options);
   RECLO_ASSIGN_OR_RETURN(auto exporter, recovery::RepositoryExporter::open(
                                             options.source, readable.box.secret_key.clone()));
   RECLO_ASSIGN_OR_RETURN(const auto launch, supervisor_launch(&readable.box.secret_key));
@@ -148,7 +180,14 @@ Status run_stop(Context& context, const StopArgs& args) {
   recovery::StopOptions options;
   options.force = args.force;
   options.delete_instance = args.remove;
+  RECLO_ASSIGN_OR_RETURN(const InstanceRecord record, store.load(id));
   RECLO_TRY(recovery::stop_instance(store, id, options, *context.progress, context.cancel));
+  if (args.remove) {
+    const Status unpinned = unpin_point(record, context.cancel);
+    if (!unpinned.ok())
+      log_warning("the instance's pin on its recovery point stays until it expires: {}",
+                  unpinned.error().message());
+  }
   context.progress.reset();
   if (context.options.json) return print_json({{"stopped", id}, {"deleted", args.remove}});
   return print(
