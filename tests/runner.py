@@ -230,7 +230,7 @@ def suites(paths):
 
 def fuzz_targets():
     """Each target runs on its committed corpus and a few seconds of new inputs."""
-    counts = build("fuzz")
+    counts = build("fuzz", ["fuzzers"])
     if counts.failed:
         return counts
     targets = sorted(path for path in (ROOT / "build/fuzz/bin").glob("fuzz_*") if os.access(path, os.X_OK))
