@@ -21,6 +21,9 @@ namespace {
 
 constexpr uint64_t kMapCacheSizeBytesMax = 512 * kMiB;
 constexpr std::string_view kMapCacheFolder = "maps";
+// A worker costs up to 13 MiB (its segment, and two results in the window): six of them, the packs
+// under way and the maps stay below 256 MiB, and saturate a 10 Gbit/s uplink.
+constexpr size_t kWorkersByDefaultMax = 6;
 
 // One disk, opened and looked at.
 struct OpenDisk {
@@ -265,7 +268,9 @@ Result<repo::DiskRecord> BackupRun::back_up_disk(size_t disk_index, PackPipeline
                        [&](ByteSpan node) { return packs.add_node(node); });
   RECLO_ASSIGN_OR_RETURN(TagUpdates updates,
                          TagUpdates::create(state_.tag_updates_path(disk_index), !disk.tags));
-  const size_t workers = options_.workers != 0 ? options_.workers : usable_cpu_count() + 1;
+  const size_t workers = options_.workers != 0
+                             ? options_.workers
+                             : std::min(usable_cpu_count() + 1, kWorkersByDefaultMax);
   OrderedWindow<SegmentResult> window(disk.plan.segment_count(), workers * 2 + 2);
   {
     TaskPool pool(workers);

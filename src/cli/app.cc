@@ -168,7 +168,7 @@ void add_recovery_verbs(CLI::App& app, Invocation& in) {
   recover->add_option("--name", r.name, "A name for the instance");
   recover->add_option("--memory", r.memory, "Guest memory, e.g. 2G")->capture_default_str();
   recover->add_option("--cpus", r.cpus, "Guest CPUs")
-      ->check(CLI::Range(1u, 256u))
+      ->check(CLI::Range(1u, 255u))
       ->capture_default_str();
   recover->add_option("--forward", r.forwards,
                       "HOST:GUEST: a port here to a port of the guest; may be repeated");
