@@ -29,7 +29,7 @@ import lib  # noqa: E402
 from disks import MIB, PAGE_BYTES  # noqa: E402
 from lib import check, check_equal  # noqa: E402
 
-KILLS = 200
+KILLS = int(os.environ.get("RECLO_TEST_KILLS", "200"))
 CHECK_EVERY = 50
 DISK_MIB = 40
 SIGNALS = (signal.SIGKILL,) * 8 + (signal.SIGINT, signal.SIGTERM)
