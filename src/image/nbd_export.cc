@@ -126,6 +126,7 @@ Result<NbdExport> start_nbd_export(const NbdExportOptions& options,
     spawn.argv.insert(spawn.argv.end(), {"--unix", address.socket_path});
   }
   spawn.argv.insert(spawn.argv.end(), {plugin, fmt::format("spec-fd={}", kSpecFdInChild)});
+  if (!options.die_with_parent) spawn.argv.emplace_back("outlive-parent=yes");
   spawn.inherit = {{spec.get(), kSpecFdInChild}};
   spawn.stdout_path = log;
   spawn.stderr_path = log;

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "image/image_test_util.h"
@@ -92,6 +93,34 @@ TEST_F(NbdExportTest, PassesTheClientsOfLibnbdAndQemu) {
                               "read 512 512", "-c", "read 4095k 8M", uri()});
   EXPECT_EQ(io.find("error"), std::string::npos) << io;
   EXPECT_EQ(io.find("failed"), std::string::npos) << io;
+}
+
+TEST_F(NbdExportTest, OutlivesItsStarterOnlyWhenAsked) {
+  for (const bool outlive : {true, false}) {
+    NbdExportOptions wanted = options();
+    wanted.die_with_parent = !outlive;
+    int fds[2];
+    ASSERT_EQ(::pipe(fds), 0);
+    const os::Fd in(fds[0]);
+    os::Fd out(fds[1]);
+    const pid_t starter = ::fork();
+    if (starter == 0) {
+      const auto server = start_nbd_export(wanted, server_->box_secret_key(), test_limit());
+      const pid_t pid = server.ok() ? server->pid : -1;
+      const ssize_t put = ::write(out.get(), &pid, sizeof pid);
+      ::_exit(put == sizeof pid ? 0 : 1);
+    }
+    must(out.close());
+    pid_t pid = -1;
+    ASSERT_EQ(::read(in.get(), &pid, sizeof pid), static_cast<ssize_t>(sizeof pid));
+    ASSERT_GT(pid, 0);
+    ::waitpid(starter, nullptr, 0);
+    const auto alive = [&] { return os::process_alive(pid, "nbdkit"); };
+    for (int i = 0; i < (outlive ? 10 : 500) && alive(); ++i)
+      must(CancelToken().sleep_for(std::chrono::milliseconds(20)));
+    EXPECT_EQ(alive(), outlive);
+    stop_nbd_export(pid);
+  }
 }
 
 TEST_F(NbdExportTest, FiosNbdEngineReads) {

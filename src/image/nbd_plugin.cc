@@ -4,6 +4,7 @@
 //
 // nbdkit calls in from many threads at once; the image below is made for that.
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,6 +79,12 @@ Result<image::ImageSpec> take_spec(int fd_number) {
 }
 
 int config(const char* key, const char* value) {
+  if (std::string_view(key) == "outlive-parent") {
+    // nbdkit 1.32 has asked the kernel to end it with its parent, whatever its options. Still in
+    // time: our parent waits for the first answer.
+    ::prctl(PR_SET_PDEATHSIG, 0);
+    return 0;
+  }
   if (std::string_view(key) != "spec-fd") {
     nbdkit_error("unknown parameter '%s': reclo starts this plugin itself", key);
     return -1;

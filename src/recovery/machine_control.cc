@@ -90,12 +90,22 @@ Status wait_machine(Workbench& bench, uint64_t log_from) {
   }
 }
 
-// A server that was started by somebody who was killed before noting its pid.
-bool adopt_listener(const std::string& socket_path, ProcessRef& process) {
+// Finds a process that was started by somebody who was killed before noting its pid: by its
+// listening socket, or, when it is not that far yet, by an argument that only it has.
+void find_again(ProcessRef& process, const std::string& socket_path, const std::string& argument) {
+  if (is_running(process)) return;
   const auto pid = listening_process(socket_path);
-  if (!pid) return false;
-  process = process_ref(*pid);
-  return process.known();
+  process = pid ? process_ref(*pid) : process_with_argument(argument);
+}
+
+void find_export(Workbench& bench, DiskRecord& disk) {
+  const std::string socket = bench.paths().nbd_socket(disk.index);
+  find_again(disk.export_process, socket, socket);
+}
+
+void find_machine(Workbench& bench) {
+  const InstancePaths paths = bench.paths();
+  find_again(bench.record.machine_process, paths.qmp_socket(), paths.pid_file());
 }
 
 Status ask_powerdown(Workbench& bench, milliseconds timeout) {
@@ -166,12 +176,15 @@ Result<bool> needs_base(const Workbench& bench, const DiskRecord& disk) {
 Status ensure_export(Workbench& bench, DiskRecord& disk) {
   const InstancePaths paths = bench.paths();
   const std::string socket = paths.nbd_socket(disk.index);
-  const bool listens = listening_process(socket).has_value();
-  if (listens && is_running(disk.export_process)) return {};
-  if (listens && adopt_listener(socket, disk.export_process)) return bench.store.save(bench.record);
+  const ProcessRef noted = disk.export_process;
+  find_export(bench, disk);
+  if (is_running(disk.export_process) && listening_process(socket)) {
+    if (noted == disk.export_process) return {};
+    return bench.store.save(bench.record);
+  }
   if (bench.exporter == nullptr)
     return Error(Code::kInvalidArgument, "the repository is needed to serve this instance's disks");
-  // A server that lives but lost its socket serves nobody.
+  // A server that lives but does not listen serves nobody.
   RECLO_TRY(end_process(disk.export_process, kExportGrace));
   RECLO_TRY(os::remove_file(socket));
   RECLO_ASSIGN_OR_RETURN_WITH(
@@ -182,7 +195,7 @@ Status ensure_export(Workbench& bench, DiskRecord& disk) {
   RECLO_KILL_POINT("recovery.export_started");
   disk.export_process = process_ref(running.pid);
   RECLO_TRY(bench.store.save(bench.record));
-  if (running.size_bytes != disk.size_bytes)
+  if (round_up(running.size_bytes, 512) != disk.size_bytes)
     return Error(Code::kConflict, fmt::format("disk {} is served with {} bytes instead of {}",
                                               disk.index, running.size_bytes, disk.size_bytes));
   return {};
@@ -218,8 +231,8 @@ Status ensure_overlays(Workbench& bench) {
 Status ensure_machine(Workbench& bench) {
   const InstancePaths paths = bench.paths();
   InstanceRecord& record = bench.record;
-  if (is_running(record.machine_process) ||
-      adopt_listener(paths.qmp_socket(), record.machine_process))
+  find_machine(bench);
+  if (is_running(record.machine_process))
     return wait_machine(bench, size_or_zero(paths.qemu_log()));
   for (const std::string& path : {paths.qmp_socket(), paths.vnc_socket(), paths.pid_file()})
     RECLO_TRY(os::remove_file(path));
@@ -246,7 +259,7 @@ Status ensure_machine(Workbench& bench) {
 Status end_export(Workbench& bench, DiskRecord& disk, bool drop_cache) {
   const InstancePaths paths = bench.paths();
   const std::string socket = paths.nbd_socket(disk.index);
-  if (!is_running(disk.export_process)) adopt_listener(socket, disk.export_process);
+  find_export(bench, disk);
   RECLO_TRY(end_process(disk.export_process, kExportGrace));
   disk.export_process = {};
   RECLO_TRY(os::remove_file(socket));
@@ -256,7 +269,7 @@ Status end_export(Workbench& bench, DiskRecord& disk, bool drop_cache) {
 
 Status end_machine(Workbench& bench, milliseconds powerdown_timeout) {
   ProcessRef& machine = bench.record.machine_process;
-  if (!is_running(machine)) adopt_listener(bench.paths().qmp_socket(), machine);
+  find_machine(bench);
   if (powerdown_timeout.count() > 0 && is_running(machine)) {
     const Status down = ask_powerdown(bench, powerdown_timeout);
     if (!down.ok() && down.error().code() == Code::kCancelled) return down;

@@ -1,10 +1,10 @@
 #include "recovery/process_ref.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <charconv>
 
@@ -16,6 +16,7 @@ namespace reclo::recovery {
 namespace {
 
 constexpr size_t kProcFileSizeBytesMax = 64 * 1024;
+constexpr size_t kCmdlineSizeBytesMax = 4 * 1024 * 1024;
 constexpr int kStartTicksField = 22;  // proc(5), counted from 1
 constexpr int kStateField = 3;
 
@@ -91,6 +92,25 @@ Status end_process(const ProcessRef& process, std::chrono::milliseconds grace) {
   return Error(Code::kTimeout, fmt::format("process {} does not end, not even by SIGKILL; a disk "
                                            "or network file system may hang under it",
                                            process.pid));
+}
+
+ProcessRef process_with_argument(const std::string& value) {
+  const auto names = os::list_directory("/proc");
+  if (!names.ok()) return {};
+  for (const std::string& name : *names) {
+    pid_t pid = 0;
+    const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (failure != std::errc() || end != name.data() + name.size() || pid == ::getpid()) continue;
+    const auto content = os::read_file(fmt::format("/proc/{}/cmdline", name), kCmdlineSizeBytesMax);
+    if (!content.ok()) continue;
+    std::string_view rest = as_text(*content);
+    while (!rest.empty()) {
+      const std::string_view argument = rest.substr(0, rest.find('\0'));
+      if (argument == value || argument.ends_with("=" + value)) return process_ref(pid);
+      rest.remove_prefix(std::min(argument.size() + 1, rest.size()));
+    }
+  }
+  return {};
 }
 
 std::optional<pid_t> listening_process(const std::string& socket_path) {

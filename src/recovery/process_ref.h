@@ -36,6 +36,10 @@ Status end_process(const ProcessRef& process, std::chrono::milliseconds grace);
 /// servers whose starter was killed before it could note their pid.
 std::optional<pid_t> listening_process(const std::string& socket_path);
 
+/// The process one of whose arguments is `value`, or ends with "=" and it; not this one. Finds a
+/// server that does not listen yet. Looks at every process once.
+ProcessRef process_with_argument(const std::string& value);
+
 /// The field values of /proc/PID/stat that matter here. Nothing when the text is malformed.
 struct ProcessStat {
   char state = '?';
