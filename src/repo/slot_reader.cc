@@ -16,6 +16,7 @@ constexpr uint32_t kReadBytesMax = 8 * kMiB;
 // When a pack's header is damaged: in how many others of its run the key is looked for. Some of
 // them are map packs, which carry none.
 constexpr size_t kSiblingsTried = 64;
+constexpr size_t kSlotKeysKept = 256;
 
 }  // namespace
 
@@ -40,11 +41,13 @@ Result<Bytes> SlotReader::read_node(const NodeRef& ref, const CancelToken& cance
   return open_node(ref, sealed);
 }
 
-Result<Bytes> SlotReader::open_node(const NodeRef& ref, ByteSpan sealed) const {
+Result<Bytes> SlotReader::open_node(const NodeRef& ref, ByteSpan sealed) {
   const std::string key = pack_object_key(ref.at.pack);
   if (sealed.size() < crypto::kAeadTagSize)
     return Error(Code::kCorruption, fmt::format("{}: map node too short", key));
-  crypto::Aead aead(pack_key(PackKind::kMap, map_key_, ref.at.pack));
+  RECLO_ASSIGN_OR_RETURN(const SharedKey slot_aead_key,
+                         slot_key(PackKind::kMap, ref.at.pack, CancelToken()));
+  crypto::Aead aead(*slot_aead_key);
   Bytes payload(sealed.size() - crypto::kAeadTagSize);
   RECLO_TRY_WITH(
       aead.open(ref.at.slot, slot_associated_data(repository_, ref.at.pack, ref.at.slot, ref.id),
@@ -67,6 +70,26 @@ Result<InnerNode> SlotReader::read_inner_node(const NodeRef& ref, uint8_t level,
                                               const CancelToken& cancel) {
   RECLO_ASSIGN_OR_RETURN(const Bytes bytes, read_node(ref, cancel));
   return decode_inner_node(bytes, level);
+}
+
+Result<SlotReader::SharedKey> SlotReader::slot_key(PackKind kind, const PackId& pack,
+                                                   const CancelToken& cancel) {
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto found = slot_keys_.find({kind, pack}); found != slot_keys_.end())
+      return found->second;
+  }
+  SharedKey key;
+  if (kind == PackKind::kMap) {
+    key = std::make_shared<const crypto::SecretKey>(pack_key(kind, map_key_, pack));
+  } else {
+    RECLO_ASSIGN_OR_RETURN(const crypto::SecretKey parent, data_key(pack, cancel));
+    key = std::make_shared<const crypto::SecretKey>(pack_key(kind, parent, pack));
+  }
+  std::lock_guard lock(mutex_);
+  if (slot_keys_.size() >= kSlotKeysKept) slot_keys_.clear();
+  slot_keys_[{kind, pack}] = key;
+  return key;
 }
 
 Result<crypto::SecretKey> SlotReader::data_key(const PackId& pack, const CancelToken& cancel) {
@@ -132,13 +155,13 @@ Result<crypto::SecretKey> SlotReader::data_key_from_siblings(const PackId& pack,
 Status SlotReader::open_chunk(const ChunkRef& chunk, ByteSpan sealed, MutableByteSpan out,
                               const CancelToken& cancel) {
   RECLO_CHECK(out.size() == chunk.pages * kPageSizeBytes);
-  RECLO_ASSIGN_OR_RETURN(const crypto::SecretKey parent, data_key(chunk.at.pack, cancel));
+  RECLO_ASSIGN_OR_RETURN(const SharedKey key, slot_key(PackKind::kData, chunk.at.pack, cancel));
   const auto context = [&] {
     return fmt::format("{}: chunk in slot {}", pack_object_key(chunk.at.pack), chunk.at.slot);
   };
   if (sealed.size() < crypto::kAeadTagSize)
     return Error(Code::kCorruption, context() + " is too short");
-  crypto::Aead aead(pack_key(PackKind::kData, parent, chunk.at.pack));
+  crypto::Aead aead(*key);
   Bytes payload(sealed.size() - crypto::kAeadTagSize);
   Status status = aead.open(
       chunk.at.slot, slot_associated_data(repository_, chunk.at.pack, chunk.at.slot, chunk.id),

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -15,6 +16,7 @@
 #include "repo/address.h"
 #include "repo/codec.h"
 #include "repo/map_node.h"
+#include "repo/pack.h"
 #include "store/object_store.h"
 
 namespace reclo::repo {
@@ -58,10 +60,13 @@ class SlotReader {
 
  private:
   Result<Bytes> read_node(const NodeRef& ref, const CancelToken& cancel);
-  Result<Bytes> open_node(const NodeRef& ref, ByteSpan sealed) const;
+  Result<Bytes> open_node(const NodeRef& ref, ByteSpan sealed);
   using SealedVisitor = std::function<Status(size_t index, Result<ByteSpan> sealed)>;
   Status read_grouped(std::span<const SlotAddress> slots, const SealedVisitor& visit,
                       const CancelToken& cancel);
+  /// The key that a pack's slots are sealed with.
+  using SharedKey = std::shared_ptr<const crypto::SecretKey>;
+  Result<SharedKey> slot_key(PackKind kind, const PackId& pack, const CancelToken& cancel);
   /// The data key of a pack's run, from memory, from the pack's header, or from another pack's.
   Result<crypto::SecretKey> data_key(const PackId& pack, const CancelToken& cancel);
   Result<crypto::SecretKey> data_key_from(const PackId& pack, const CancelToken& cancel);
@@ -76,6 +81,8 @@ class SlotReader {
   std::mutex mutex_;
   std::map<std::pair<SessionId, uint32_t>, crypto::SecretKey> data_keys_;  // by session and run
   std::map<std::pair<SessionId, uint32_t>, Error> lost_keys_;
+  // Making a key costs as much as hashing 60 KiB: locked memory is several system calls.
+  std::map<std::pair<PackKind, PackId>, SharedKey> slot_keys_;
 };
 
 }  // namespace reclo::repo

@@ -264,13 +264,14 @@ class TestServer {
 
 /// Three points of two disks: a disk of 41 segments (two map levels) and one of a single segment.
 /// The second point patches both, the third adds, removes and patches.
-inline void make_three_points(TestServer& server, uint64_t seed) {
+inline void make_three_points(TestServer& server, uint64_t seed, uint64_t pages = 20) {
   TestDisk big{"/dev/vda", 41 * kSegmentSizeBytes - 3 * kPageSizeBytes, {}};
   TestDisk small{"/dev/vdb", 3 * kMiB + 1000, {}};
   for (const uint64_t segment : {0, 1, 7, 40})
-    for (uint64_t page = 0; page < 20; ++page)
+    for (uint64_t page = 0; page < pages; ++page)
       big.pages[segment * kPagesPerSegment + page] = make_page(seed + segment * 100 + page);
-  for (uint64_t page = 5; page < 30; ++page) small.pages[page] = make_page(seed + 9000 + page);
+  for (uint64_t page = 5; page < 10 + pages; ++page)
+    small.pages[page] = make_page(seed + 9000 + page);
   server.back_up({big, small});
   big.pages[3] = make_page(seed + 20001);
   big.pages[7 * kPagesPerSegment + 4] = make_page(seed + 20003);
