@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "repo/config.h"
+#include "repo/envelope.h"
 #include "repo/key_slots.h"
 #include "repo/layout.h"
 #include "repo/machine.h"
