@@ -241,9 +241,9 @@ TEST_F(InstanceTest, CompletenessIsReadFromTheOverlayItself) {
   const auto write = [&](const std::string& command) {
     return os::run_checked({"qemu-io", "-c", command, overlay}, CancelToken()).ok();
   };
-  ASSERT_TRUE(write("write 0 296k"));
+  ASSERT_TRUE(write("write 0 256k"));
   EXPECT_FALSE(overlay_is_complete(overlay, CancelToken()).value());
-  ASSERT_TRUE(write("write -z 296k 4k"));
+  ASSERT_TRUE(write("write -z 256k 44k"));
   EXPECT_TRUE(overlay_is_complete(overlay, CancelToken()).value());
   EXPECT_EQ(overlay_is_complete(image_, CancelToken()).error().code(), Code::kCorruption);
 }

@@ -26,12 +26,11 @@ T load_be(const uint8_t* from) {
 }
 
 // What make_overlay() asks for, and what overlay_is_complete() therefore has to understand.
-constexpr uint32_t kClusterBits = 17;
+constexpr uint32_t kClusterBits = 16;
 constexpr uint64_t kClusterSizeBytes = uint64_t{1} << kClusterBits;
-constexpr uint64_t kSubclusterSizeBytes = kClusterSizeBytes / 32;
-constexpr uint64_t kL2EntrySizeBytes = 16;
+constexpr uint64_t kL2EntrySizeBytes = 8;
 constexpr uint64_t kClustersPerL2 = kClusterSizeBytes / kL2EntrySizeBytes;
-constexpr uint64_t kExtendedL2Feature = uint64_t{1} << 4;
+constexpr uint64_t kReadsAsZeros = 1;
 constexpr uint64_t kDirtyFeature = 1;  // lazy refcounts in use: says nothing about the mapping
 constexpr uint64_t kOffsetMask = 0x00fffffffffffe00;
 constexpr uint32_t kL1EntriesMax = 4 * 1024 * 1024;  // QEMU's own limit is 32 MiB of table
@@ -48,7 +47,7 @@ Result<Tables> read_tables(const os::Fd& fd, const std::string& path) {
   if (load_be<uint32_t>(at) != kMagic)
     return Error(Code::kCorruption, fmt::format("{} is not a qcow2 file any more", path));
   if (load_be<uint32_t>(at + 4) != 3 || load_be<uint32_t>(at + 20) != kClusterBits ||
-      (load_be<uint64_t>(at + 72) & ~kDirtyFeature) != kExtendedL2Feature)
+      (load_be<uint64_t>(at + 72) & ~kDirtyFeature) != 0)
     return Error(Code::kUnsupported, fmt::format("{} is not laid out as an overlay of ours", path));
   Tables tables;
   tables.size_bytes = load_be<uint64_t>(at + kSizeAt);
@@ -64,19 +63,10 @@ Result<Tables> read_tables(const os::Fd& fd, const std::string& path) {
   return tables;
 }
 
-// The subclusters of a cluster that lie inside the disk, as the bits of an L2 entry's bitmap.
-uint32_t wanted_subclusters(uint64_t disk_bytes_left) {
-  const uint64_t count =
-      divide_up(std::min(disk_bytes_left, kClusterSizeBytes), kSubclusterSizeBytes);
-  return count >= 32 ? ~uint32_t{0} : (uint32_t{1} << count) - 1;
-}
-
 bool table_is_complete(const Bytes& table, uint64_t disk_bytes_left) {
   for (uint64_t i = 0; i < kClustersPerL2 && disk_bytes_left > 0; ++i) {
-    const uint64_t bitmap = load_be<uint64_t>(table.data() + i * kL2EntrySizeBytes + 8);
-    const auto present = static_cast<uint32_t>(bitmap) | static_cast<uint32_t>(bitmap >> 32);
-    const uint32_t wanted = wanted_subclusters(disk_bytes_left);
-    if ((present & wanted) != wanted) return false;
+    const uint64_t entry = load_be<uint64_t>(table.data() + i * kL2EntrySizeBytes);
+    if ((entry & (kOffsetMask | kReadsAsZeros)) == 0) return false;
     disk_bytes_left -= std::min(disk_bytes_left, kClusterSizeBytes);
   }
   return true;
@@ -139,7 +129,7 @@ Status make_overlay(const std::string& path, const std::string& base_socket, uin
   // -u: the server need not answer now; the size is ours to say.
   RECLO_TRY(os::run_checked(
       {"qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", nbd_url(base_socket), "-F", "raw",
-       "-o", "cluster_size=128k,extended_l2=on", unfinished, fmt::format("{}", size_bytes)},
+       "-o", "cluster_size=64k", unfinished, fmt::format("{}", size_bytes)},
       cancel));
   RECLO_ASSIGN_OR_RETURN(const os::Fd fd, os::open_file(unfinished, os::OpenMode::kRead));
   RECLO_TRY(os::fsync(fd));

@@ -1,9 +1,10 @@
 // The qcow2 file that takes a recovered disk's writes, over the recovery point as NBD.
 //
-// Clusters are 128 KiB with 4 KiB subclusters: a small guest write needs no read of its
-// surroundings from the repository first. Whether an overlay still needs the recovery point is told
-// by its own header (the backing file's name), which QEMU clears when hydration ends: the one
-// truth, whatever our records say. Any thread.
+// Clusters are 64 KiB, without subclusters: QEMU 7.2 ends itself ("skip_bytes < pnum") when it
+// hydrates an overlay with subclusters that the guest has written to. A smaller guest write first
+// fetches its surroundings, a quarter of a chunk. Whether an overlay still needs the recovery point
+// is told by its own header (the backing file's name), which QEMU clears when hydration ends: the
+// one truth, whatever our records say. Any thread.
 #pragma once
 
 #include <string>
