@@ -70,20 +70,29 @@ PackBuilder SessionWriter::new_pack(PackKind kind) {
                      keys_.map_key);
 }
 
+Status SessionWriter::failure() const {
+  const std::lock_guard lock(mutex_);
+  if (failure_) return *failure_;
+  return {};
+}
+
+Error SessionWriter::fail(Error error) {
+  const std::lock_guard lock(mutex_);
+  if (!failure_) failure_ = error;
+  return error;
+}
+
 Status SessionWriter::upload(const SealedPack& pack, const CancelToken& cancel) {
-  if (poisoned_) return Error(Code::kInternal, "this session failed before");
+  RECLO_TRY(failure());
   Status status =
       repository_.store().put_if_absent(layout::pack(keys_.id, pack.id), pack.bytes, cancel);
-  if (!status.ok()) {
-    poisoned_ = true;
-    return std::move(status).error().with("uploading a pack");
-  }
+  if (!status.ok()) return fail(std::move(status).error().with("uploading a pack"));
   RECLO_KILL_POINT("pack.uploaded");
   return {};
 }
 
 Result<Point> SessionWriter::commit(PointRecord record, const CancelToken& cancel) {
-  if (poisoned_) return Error(Code::kInternal, "this session failed before");
+  RECLO_TRY(failure());
   record.machine = keys_.id;
   record.id = id_;
   record.server = keys_.name;
@@ -92,12 +101,11 @@ Result<Point> SessionWriter::commit(PointRecord record, const CancelToken& cance
   Status status =
       repository_.store().put_if_absent(layout::session_end(keys_.id, id_), object, cancel);
   if (!status.ok()) {
-    poisoned_ = true;
     if (status.error().code() == Code::kAlreadyExists)
-      return Error(Code::kConflict,
-                   "this backup was given up by the repository's maintenance while it "
-                   "was silent: nothing is lost, run it again");
-    return std::move(status).error().with("committing the recovery point");
+      return fail(Error(Code::kConflict,
+                        "this backup was given up by the repository's maintenance while it "
+                        "was silent: nothing is lost, run it again"));
+    return fail(std::move(status).error().with("committing the recovery point"));
   }
   RECLO_KILL_POINT("session.committed");
   return Point{std::move(record), to_hex(crypto::sha256(object))};

@@ -10,7 +10,8 @@
 //  3. `end` is put with If-None-Match: commit and fence exclude each other. A lost answer is
 //  resolved
 //     by the store, which reads back and compares.
-//  4. After the first failed upload nothing is committed: the session is poisoned.
+//  4. After the first failed upload nothing is committed: the session repeats that upload's error, so
+//     that whichever thread is heard first tells the true cause.
 //  5. A run's number is chosen so that no pack id is ever used twice (RunFloor in backup/journal).
 // Thread rule: upload() from any thread; everything else from one.
 #pragma once
@@ -54,6 +55,9 @@ class SessionWriter {
   SessionWriter(const Repository& repository, const MachineKeys& keys,
                 const SessionOptions& options);
   Status check_pins(const std::vector<PointId>& pins, const CancelToken& cancel) const;
+  /// The error of the first upload or commit that failed.
+  Status failure() const;
+  Error fail(Error error);
 
   const Repository& repository_;
   const MachineKeys& keys_;
@@ -63,7 +67,8 @@ class SessionWriter {
   crypto::SecretKey data_key_;
   Bytes sealed_data_key_;
   std::atomic<uint32_t> next_pack_ = 0;
-  std::atomic<bool> poisoned_ = false;
+  mutable std::mutex mutex_;
+  std::optional<Error> failure_;  // guarded by mutex_
 };
 
 /// Pins a point for as long as something reads it lazily; put `end` when done.

@@ -122,8 +122,9 @@ TEST(Session, AFailedUploadPoisons) {
   must(session->upload(pack, test_limit()));
   // The same id again is a broken invariant of ours, and the store refuses it.
   EXPECT_FALSE(session->upload(pack, test_limit()).ok());
-  EXPECT_FALSE(session->upload(session->new_pack(PackKind::kData).finish(), test_limit()).ok());
-  EXPECT_FALSE(session->commit(world.record(), test_limit()).ok());
+  const Status later = session->upload(session->new_pack(PackKind::kData).finish(), test_limit());
+  EXPECT_EQ(later.error().code(), Code::kAlreadyExists) << "the first failure's own error";
+  EXPECT_EQ(session->commit(world.record(), test_limit()).error().code(), Code::kAlreadyExists);
   EXPECT_FALSE(world.has(layout::session_end(world.server.keys().id, session->id())));
 }
 
