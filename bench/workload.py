@@ -66,8 +66,10 @@ def in_database(root, script):
     run("mount", "-t", "proc", "proc", root / "proc")
     run("mount", "--bind", "/dev", root / "dev")
     try:
-        run("chroot", root, "su", "postgres", "-s", "/bin/bash", "-c", server, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL)
+        done = subprocess.run(["chroot", root, "su", "postgres", "-s", "/bin/bash", "-c", server], check=False,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"in the server's database: {script}: {done.stderr[-1000:]}")
     finally:
         run("umount", root / "dev")
         run("umount", root / "proc")
@@ -84,10 +86,12 @@ def make_disk(disk, size="8G", scale=35):
 
 
 def overwrite_in_files(disk, rng, total_bytes, write_bytes=8192):
-    """1 % random change: 8 KiB of new random bytes at random places inside the server's documents and tables."""
+    """1 % random change: 8 KiB of new random bytes at random places inside the server's documents.
+
+    The database's own files are left to the database: it would refuse its damaged pages afterwards."""
     with mounted(disk) as root:
-        files = [path for top in ("srv/documents", "var/lib/postgresql/15/main/base") for path in (root / top).rglob("*")
-                 if path.is_file() and path.stat().st_size >= 16 * write_bytes]
+        files = sorted(path for path in (root / "srv/documents").rglob("*")
+                       if path.is_file() and path.stat().st_size >= 16 * write_bytes)
         weights = [path.stat().st_size for path in files]
         for _ in range(total_bytes // write_bytes):
             path = rng.choices(files, weights)[0]
@@ -101,8 +105,9 @@ def apt_like(disk, rng):
     with mounted(disk) as root:
         # Not what PostgreSQL runs on: the new versions are damaged ones.
         tops = ("usr/share", "usr/lib/python3", "usr/lib/git-core", "usr/lib/gcc", "usr/lib/modules")
+        needed = ("zoneinfo", "postgresql")
         files = sorted(path for top in tops for path in (root / top).rglob("*")
-                       if path.is_file() and not path.is_symlink())
+                       if path.is_file() and not path.is_symlink() and not set(needed) & set(path.parts))
         changed = 0
         while changed < 60_000_000:
             path = rng.choice(files)
