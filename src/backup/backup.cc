@@ -194,7 +194,6 @@ PipelineContext BackupRun::context_for(size_t disk_index, PackPipeline& packs) {
   context.plan = &disk.plan;
   context.disk_index = static_cast<uint16_t>(disk_index);
   context.hasher = &hasher_;
-  context.map_key = &state_.keys().map_key;
   context.parent_reader = &map_reader_;
   if (start_.parent)
     for (const repo::DiskRecord& old : start_.parent->record.disks)

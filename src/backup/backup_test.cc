@@ -436,11 +436,10 @@ TEST_F(BackupTest, ACancelledBackupGoesOnWithItsPacks) {
   const auto cancelled = try_backup({&disk}, cancel, CancelToken(stop.get_token()));
   ASSERT_FALSE(cancelled.ok());
   EXPECT_EQ(cancelled.error().code(), Code::kCancelled);
-  const uint64_t stored_pages = [&] {
-    uint64_t pages = 0;
-    for (const JournaledChunk& chunk : journal()->chunks) pages += chunk.chunk.pages;
-    return pages;
-  }();
+  const auto journaled = journal();
+  ASSERT_TRUE(journaled);
+  uint64_t stored_pages = 0;
+  for (const JournaledChunk& chunk : journaled->chunks) stored_pages += chunk.chunk.pages;
   ASSERT_GT(stored_pages, 0u);
   // The disk changes in between: what no longer fits is stored again.
   disk.write(0, random_bytes(2, kMiB));

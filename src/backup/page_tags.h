@@ -1,5 +1,5 @@
 // The agent's memory of what each 4 KiB page of a disk held at the last recovery point: one 16-byte
-// keyed fingerprint per page (0.4 % of the used size), in a sparse file in the state folder.
+// page tag per page (0.4 % of the used size), in a sparse file in the state folder.
 //
 // Losing the file costs upload, never correctness. What would cost correctness is a file that
 // describes another point than the parent, so:
@@ -26,7 +26,7 @@
 
 namespace reclo::backup {
 
-using SegmentTags = std::array<PageFingerprint, kPagesPerSegment>;
+using SegmentTags = std::array<PageTag, kPagesPerSegment>;
 
 /// The updates of one session for one disk: records of (segment index, its tags), append-only.
 class TagUpdates {

@@ -10,8 +10,8 @@
 namespace reclo::backup {
 namespace {
 
-PageFingerprint tag_of(uint64_t content) {
-  PageFingerprint tag;
+PageTag tag_of(uint64_t content) {
+  PageTag tag;
   store_le(tag.mutable_bytes().data(), content);
   return tag;
 }
@@ -30,7 +30,7 @@ class SimulatedSegment {
       store_le(chunk.id.mutable_bytes().data(), ++next_chunk_);
       chunk.pages = plan.pages;
       chunk.at = {{session_, 0}, static_cast<uint16_t>(next_chunk_), 4096, 1000};
-      std::vector<PageFingerprint>& content = chunks_[next_chunk_];
+      std::vector<PageTag>& content = chunks_[next_chunk_];
       for (const PageRun& run : plan.runs)
         for (uint32_t i = 0; i < run.pages; ++i) content.push_back(now[run.first_page + i]);
       EXPECT_EQ(content.size(), plan.pages);
@@ -62,7 +62,7 @@ class SimulatedSegment {
   bool has_leaf_ = false;
   const SessionId session_ = os::random_id<SessionId>();
   uint64_t next_chunk_ = 0;
-  std::map<uint64_t, std::vector<PageFingerprint>> chunks_;
+  std::map<uint64_t, std::vector<PageTag>> chunks_;
   std::vector<ChunkPlan> last_plans_;
 };
 
@@ -89,9 +89,9 @@ TEST(SegmentDiff, NothingKnownMakesOneChunkAWindow) {
 TEST(SegmentDiff, AHoleIsNotStoredUnlessItIsShort) {
   SimulatedSegment segment;
   SegmentTags now = full_segment(1);
-  for (size_t p = 10; p < 13; ++p) now[p] = PageFingerprint();     // short: stored as zeros
-  for (size_t p = 100; p < 120; ++p) now[p] = PageFingerprint();   // long
-  for (size_t p = 512; p < 1024; ++p) now[p] = PageFingerprint();  // whole windows
+  for (size_t p = 10; p < 13; ++p) now[p] = PageTag();     // short: stored as zeros
+  for (size_t p = 100; p < 120; ++p) now[p] = PageTag();   // long
+  for (size_t p = 512; p < 1024; ++p) now[p] = PageTag();  // whole windows
   EXPECT_EQ(segment.back_up(now, nullptr), 512u - 20u);
   EXPECT_EQ(segment.last_plans().size(), 8u);
   expect_valid(segment, now);
@@ -138,7 +138,7 @@ TEST(SegmentDiff, NewHolesCostNothing) {
   const SegmentTags before = full_segment(1);
   segment.back_up(before, nullptr);
   SegmentTags now = before;
-  for (size_t p = 100; p < 300; ++p) now[p] = PageFingerprint();
+  for (size_t p = 100; p < 300; ++p) now[p] = PageTag();
   EXPECT_EQ(segment.back_up(now, &before), 0u);
   expect_valid(segment, now);
   SegmentTags empty{};
@@ -185,7 +185,7 @@ TEST(SegmentDiff, AnyHistoryReadsBackPageByPage) {
         const size_t pages = below(4) == 0 ? below(400) : below(6);
         const bool hole = below(4) == 0;
         for (size_t p = start; p < std::min<size_t>(start + pages, 1024); ++p)
-          now[p] = hole ? PageFingerprint() : tag_of(random() | 1);
+          now[p] = hole ? PageTag() : tag_of(random() | 1);
       }
       const bool tags_lost = first || below(10) == 0;
       const uint32_t stored = segment.back_up(now, tags_lost ? nullptr : &before);

@@ -21,10 +21,9 @@ bool equals_parent(const SegmentResult& result, const repo::Leaf& parent) {
 }  // namespace
 
 SegmentProcessor::SegmentProcessor(const PipelineContext& context)
-    : context_(context),
-      zero_page_tag_(context.hasher->page_tag(Bytes(kPageSizeBytes, 0))),
-      fingerprinter_(*context.map_key),
-      segment_(kSegmentSizeBytes, 0) {}
+    : context_(context), segment_(kSegmentSizeBytes, 0) {
+  context.hasher->page_tags(ByteSpan(segment_).first(kPageSizeBytes), {&zero_page_tag_, 1});
+}
 
 // Afterwards segment_ holds the segment as it will be restored: what is not read is zeros.
 Status SegmentProcessor::read_segment(uint64_t segment_index) {
@@ -50,18 +49,23 @@ Status SegmentProcessor::read_segment(uint64_t segment_index) {
   return {};
 }
 
-void SegmentProcessor::fingerprint_pages() {
+// A page of zeros is a hole; the runs between such pages are tagged at once.
+void SegmentProcessor::tag_pages() {
   const StageTimer timer(*context_.statistics, Stage::kHash);
-  tags_.fill(PageFingerprint());
+  tags_.fill(PageTag());
   uint64_t data_pages = 0;
+  const auto page_bytes = [&](uint64_t first, uint64_t count) {
+    return ByteSpan(segment_).subspan(first * kPageSizeBytes, count * kPageSizeBytes);
+  };
   for (const disk::Range& range : dirty_) {
-    const auto first = range.offset_bytes / kPageSizeBytes;
-    const auto end = divide_up(range.end_bytes(), kPageSizeBytes);
-    for (uint64_t page = first; page < end; ++page) {
-      const ByteSpan bytes = ByteSpan(segment_).subspan(page * kPageSizeBytes, kPageSizeBytes);
-      if (is_all_zero(bytes)) continue;
-      tags_[page] = fingerprinter_.fingerprint(bytes);
-      ++data_pages;
+    const uint64_t range_end = divide_up(range.end_bytes(), kPageSizeBytes);
+    for (uint64_t page = range.offset_bytes / kPageSizeBytes; page < range_end;) {
+      uint64_t end = page;
+      while (end < range_end && !is_all_zero(page_bytes(end, 1))) ++end;
+      context_.hasher->page_tags(page_bytes(page, end - page),
+                                 std::span(tags_).subspan(page, end - page));
+      data_pages += end - page;
+      page = end + 1;
     }
   }
   context_.statistics->allocated_bytes += data_pages * kPageSizeBytes;
@@ -76,7 +80,7 @@ Result<std::shared_ptr<const repo::Leaf>> SegmentProcessor::parent_leaf(uint64_t
 
 Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const CancelToken& cancel) {
   RECLO_TRY(read_segment(segment_index));
-  fingerprint_pages();
+  tag_pages();
   SegmentResult result;
   result.segment_index = segment_index;
 
@@ -87,7 +91,7 @@ Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const Ca
     if (same_pages(tags_, before)) return result;
   }
   const bool holes_only = std::all_of(tags_.begin(), tags_.end(),
-                                      [](const PageFingerprint& tag) { return tag.is_zero(); });
+                                      [](const PageTag& tag) { return tag.is_zero(); });
   if (know_before || !holes_only) result.tags = std::make_unique<SegmentTags>(tags_);
   RECLO_ASSIGN_OR_RETURN(const auto parent, parent_leaf(segment_index, cancel));
   if (holes_only && !parent) return result;
@@ -107,18 +111,12 @@ Result<NewChunk> SegmentProcessor::make_chunk(const ChunkPlan& plan, const repo:
   chunk.runs = plan.runs;
   std::array<PageTag, kPagesPerSegment> tags;
   size_t count = 0;
-  {
-    const StageTimer timer(*context_.statistics, Stage::kHash);
-    for (const PageRun& run : plan.runs)
-      for (uint32_t i = 0; i < run.pages; ++i) {
-        // A hole that was filled to save an extent is stored as the zeros it reads as.
-        const uint64_t page = run.first_page + i;
-        tags[count++] = tags_[page].is_zero()
-                            ? zero_page_tag_
-                            : context_.hasher->page_tag(ByteSpan(segment_).subspan(
-                                  page * kPageSizeBytes, kPageSizeBytes));
-      }
-  }
+  for (const PageRun& run : plan.runs)
+    for (uint32_t i = 0; i < run.pages; ++i) {
+      // A hole that was filled to save an extent is stored as the zeros it reads as.
+      const PageTag& tag = tags_[run.first_page + i];
+      tags[count++] = tag.is_zero() ? zero_page_tag_ : tag;
+    }
   chunk.reference.id = context_.hasher->chunk_id(std::span(tags).first(count));
   chunk.reference.pages = plan.pages;
   RECLO_ASSIGN_OR_RETURN(const auto existing,

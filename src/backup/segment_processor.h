@@ -12,7 +12,7 @@
 #include "backup/segment_diff.h"
 #include "backup/segment_plan.h"
 #include "backup/statistics.h"
-#include "crypto/fingerprint.h"
+#include "crypto/hash.h"
 #include "repo/codec.h"
 #include "repo/map_reader.h"
 
@@ -24,7 +24,6 @@ struct PipelineContext {
   const SegmentPlan* plan = nullptr;
   uint16_t disk_index = 0;
   const crypto::ContentHasher* hasher = nullptr;
-  const crypto::SecretKey* map_key = nullptr;
   /// The parent's map reader and the roots of all its disks, by disk index; empty for the first
   /// point.
   repo::MapReader* parent_reader = nullptr;
@@ -59,7 +58,7 @@ class SegmentProcessor {
 
  private:
   Status read_segment(uint64_t segment_index);
-  void fingerprint_pages();
+  void tag_pages();
   Result<std::shared_ptr<const repo::Leaf>> parent_leaf(uint64_t segment_index,
                                                         const CancelToken& cancel);
   Result<NewChunk> make_chunk(const ChunkPlan& plan, const repo::Leaf* parent,
@@ -71,8 +70,7 @@ class SegmentProcessor {
   Status compress(ByteSpan raw, Bytes& payload);
 
   const PipelineContext& context_;
-  const PageTag zero_page_tag_;
-  crypto::PageFingerprinter fingerprinter_;
+  PageTag zero_page_tag_;
   Bytes segment_;                   // 4 MiB
   std::vector<disk::Range> dirty_;  // which parts of segment_ hold data of the last segment
   Bytes gathered_;

@@ -58,7 +58,5 @@ using PointId = SessionId;
 using ChunkId = Id<struct ChunkTag>;
 /// Keyed hash of one 4 KiB page.
 using PageTag = Id<struct PageTagTag>;
-/// What an agent remembers of one 4 KiB page; local, not part of the format.
-using PageFingerprint = Id<struct PageFingerprintTag>;
 
 }  // namespace reclo

@@ -1,8 +1,11 @@
 // Known answers for every primitive that the format names, and the properties callers lean on.
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "base/encoding.h"
 #include "base/limits.h"
+#include "base/task_pool.h"
 #include "crypto/aead.h"
 #include "crypto/hash.h"
 #include "crypto/passphrase.h"
@@ -47,6 +50,49 @@ TEST(HashTest, ChunkIdDependsOnEveryPage) {
   hasher.page_tags(data, tags);
   EXPECT_NE(hasher.chunk_id(tags), before);
   EXPECT_NE(hasher.chunk_id(std::span(tags).first(15)), before);
+}
+
+TEST(PageTagTest, DependsOnEveryByteAndTheKeyAndNothingElse) {
+  const ContentHasher ours(key_of(1));
+  const ContentHasher other(key_of(2));
+  const auto tag = [](const ContentHasher& hasher, ByteSpan page) {
+    PageTag out;
+    hasher.page_tags(page, {&out, 1});
+    return out;
+  };
+  Bytes page(kPageSizeBytes, 7);
+  const PageTag before = tag(ours, page);
+  EXPECT_EQ(tag(ContentHasher(key_of(1)), page), before);
+  EXPECT_NE(tag(other, page), before);
+  EXPECT_FALSE(before.is_zero());
+  for (size_t i = 0; i < page.size(); i += 97) {
+    page[i] ^= 0x40;
+    EXPECT_NE(tag(ours, page), before) << i;
+    page[i] ^= 0x40;
+  }
+  EXPECT_EQ(tag(ours, page), before) << "an earlier page must leave no trace";
+}
+
+TEST(PageTagTest, ManyThreadsShareOneHasher) {
+  const ContentHasher hasher(key_of(4));
+  Bytes data(64 * kPageSizeBytes);
+  for (size_t i = 0; i < data.size(); ++i)
+    data[i] = static_cast<uint8_t>(i * 31 + i / kPageSizeBytes);
+  std::vector<PageTag> expected(64);
+  hasher.page_tags(data, expected);
+  std::atomic<int> wrong = 0;
+  {
+    TaskPool pool(4);
+    for (int t = 0; t < 4; ++t)
+      pool.run([&] {
+        std::vector<PageTag> tags(64);
+        for (int round = 0; round < 20; ++round) {
+          hasher.page_tags(data, tags);
+          if (tags != expected) ++wrong;
+        }
+      });
+  }
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(AeadTest, MatchesNistVectorAndRefusesChanges) {

@@ -87,19 +87,12 @@ Sha256Digest KeyedHash::digest(ByteSpan message) const {
 }
 
 ContentHasher::ContentHasher(const SecretKey& map_key)
-    : page_hash_(derive_key(map_key, "reclo/1 page tag", {})),
+    : tagger_(derive_key(map_key, "reclo/1 page tag", {})),
       chunk_hash_(derive_key(map_key, "reclo/1 chunk id", {})),
       node_hash_(derive_key(map_key, "reclo/1 node id", {})) {}
 
-PageTag ContentHasher::page_tag(ByteSpan page) const {
-  RECLO_CHECK(page.size() == kPageSizeBytes);
-  return truncated<PageTag>(page_hash_.digest(page));
-}
-
 void ContentHasher::page_tags(ByteSpan data, std::span<PageTag> tags) const {
-  RECLO_CHECK(data.size() == tags.size() * kPageSizeBytes);
-  for (size_t i = 0; i < tags.size(); ++i)
-    tags[i] = page_tag(data.subspan(i * kPageSizeBytes, kPageSizeBytes));
+  tagger_.tag(data, tags);
 }
 
 ChunkId ContentHasher::chunk_id(std::span<const PageTag> tags) const {

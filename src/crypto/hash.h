@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/ids.h"
+#include "crypto/page_tagger.h"
 #include "crypto/secret.h"
 
 namespace reclo::crypto {
@@ -19,7 +20,7 @@ Sha256Digest hmac_sha256(ByteSpan key, ByteSpan data);
 SecretKey derive_key(const SecretKey& key, std::string_view label, ByteSpan context);
 
 /// HMAC-SHA-256 with one key, many short messages: the key's two compression states are computed
-/// once, so that a 4 KiB page costs 66 compressions instead of 68 and no allocation.
+/// once, and a message costs no allocation.
 /// Thread rule: const methods are safe from any thread. Speed here: about 1.4 GB/s a core (SHA-NI).
 class KeyedHash {
  public:
@@ -39,9 +40,7 @@ class ContentHasher {
  public:
   explicit ContentHasher(const SecretKey& map_key);
 
-  /// First 128 bits of HMAC-SHA-256(page key, page). `page` is exactly 4 KiB.
-  PageTag page_tag(ByteSpan page) const;
-  /// One tag for each 4 KiB of `data`; sizes must fit.
+  /// One tag for each 4 KiB of `data`; sizes must fit. Never zero.
   void page_tags(ByteSpan data, std::span<PageTag> tags) const;
   /// First 128 bits of HMAC-SHA-256(chunk key, concatenated page tags).
   ChunkId chunk_id(std::span<const PageTag> tags) const;
@@ -49,7 +48,7 @@ class ContentHasher {
   ChunkId node_id(ByteSpan payload) const;
 
  private:
-  KeyedHash page_hash_;
+  PageTagger tagger_;
   KeyedHash chunk_hash_;
   KeyedHash node_hash_;
 };

@@ -134,11 +134,12 @@ TEST_F(ExportTest, ServersThatDieAreStartedAgain) {
   const auto served =
       must(WritableExport::start(writable(), server_->box_secret_key(), test_limit()));
   qemu_io("write -P 0x77 2M 64k");
+  const pid_t base = served->base_pid();
   std::stop_source stop;
   Status supervised;
   {
     std::jthread supervisor([&] { supervised = served->supervise(CancelToken(stop.get_token())); });
-    ::kill(served->base_pid(), SIGKILL);
+    ::kill(base, SIGKILL);
     qemu_io("read 16M 4M");  // waits until the base is back
     qemu_io("read -P 0x77 2M 64k");
     stop.request_stop();

@@ -28,7 +28,7 @@ struct HedgedStore::Race {
   std::stop_source second_stop;
   std::optional<CancelToken::Time> deadline;
 
-  std::mutex mutex;
+  std::mutex mutex;  // taken after the store's when both are held
   std::condition_variable_any changed;
   bool first_done = false;
   bool second_started = false;
@@ -106,18 +106,21 @@ Result<Bytes> HedgedStore::get_range(const std::string& key, store::ByteRange ra
 
 Result<Bytes> HedgedStore::finish(const std::shared_ptr<Race>& race, Result<Bytes> first,
                                   const CancelToken& cancel) {
-  std::unique_lock lock(race->mutex);
-  race->first_done = true;
-  if (first.ok() || !race->second_started) {
-    race->second_stop.request_stop();
-    return first;
+  std::optional<Result<Bytes>> second;
+  {
+    std::unique_lock lock(race->mutex);
+    race->first_done = true;
+    // The first one failed, or was stopped because the second one won.
+    if (!first.ok() && race->second_started) {
+      race->changed.wait(lock, cancel.stop_token(), [&] { return race->second.has_value(); });
+      second = std::move(race->second);
+    }
   }
-  // The first one failed, or was stopped because the second one won.
-  race->changed.wait(lock, cancel.stop_token(), [&] { return race->second.has_value(); });
-  if (!race->second || !race->second->ok()) return first;
-  const std::lock_guard counters_lock(mutex_);
+  race->second_stop.request_stop();
+  if (!second || !second->ok()) return first;
+  const std::lock_guard lock(mutex_);
   ++counters_.won;
-  return std::move(*race->second);
+  return std::move(*second);
 }
 
 void HedgedStore::watch() {
@@ -154,13 +157,13 @@ void HedgedStore::run_second(const std::shared_ptr<Race>& race) {
     token = token.with_timeout(std::chrono::duration_cast<std::chrono::milliseconds>(
         *race->deadline - std::chrono::steady_clock::now()));
   auto result = inner_.get_range(race->key, race->range, token);
+  const bool won = result.ok();
   {
     const std::lock_guard lock(race->mutex);
-    const bool won = result.ok();
     race->second = std::move(result);
-    if (won) race->first_stop.request_stop();
     race->changed.notify_all();
   }
+  if (won) race->first_stop.request_stop();
   const std::lock_guard lock(mutex_);
   --running_;
 }

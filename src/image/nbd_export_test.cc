@@ -115,10 +115,12 @@ TEST_F(NbdExportTest, OutlivesItsStarterOnlyWhenAsked) {
     ASSERT_EQ(::read(in.get(), &pid, sizeof pid), static_cast<ssize_t>(sizeof pid));
     ASSERT_GT(pid, 0);
     ::waitpid(starter, nullptr, 0);
-    const auto alive = [&] { return os::process_alive(pid, "nbdkit"); };
-    for (int i = 0; i < (outlive ? 10 : 500) && alive(); ++i)
+    NbdAddress address;
+    address.socket_path = wanted.socket_path;
+    const auto answers = [&] { return ask_nbd_size(address).ok(); };
+    for (int i = 0; i < (outlive ? 10 : 500) && answers(); ++i)
       must(CancelToken().sleep_for(std::chrono::milliseconds(20)));
-    EXPECT_EQ(alive(), outlive);
+    EXPECT_EQ(answers(), outlive);
     stop_nbd_export(pid);
   }
 }

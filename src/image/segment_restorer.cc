@@ -57,9 +57,9 @@ std::vector<bool> SegmentRestorer::find_kept_chunks(const repo::Leaf& leaf) cons
     if (covered[extent.chunk] < chunk_pages) continue;
     std::vector<PageTag>& own = tags[extent.chunk];
     own.resize(chunk_pages);
-    for (size_t i = 0; i < extent.pages; ++i)
-      own[extent.chunk_page + i] = slots_.hasher().page_tag(
-          {target_.get() + (extent.first_page + i) * kPageSizeBytes, kPageSizeBytes});
+    slots_.hasher().page_tags(
+        {target_.get() + extent.first_page * kPageSizeBytes, extent.pages * kPageSizeBytes},
+        std::span(own).subspan(extent.chunk_page, extent.pages));
   }
   for (size_t i = 0; i < leaf.chunks.size(); ++i)
     kept[i] = !tags[i].empty() && slots_.hasher().chunk_id(tags[i]) == leaf.chunks[i].id;

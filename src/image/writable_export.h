@@ -41,7 +41,7 @@ class WritableExport {
   /// Runs until `cancel` fires (then success); starts a server again that ended. Errors: when one
   /// ends again and again.
   Status supervise(const CancelToken& cancel);
-  /// For tests: the read-only server, and the one that clients talk to.
+  /// For tests, while nothing supervises: the read-only server, and the one that clients talk to.
   pid_t base_pid() const { return base_.pid; }
   pid_t server_pid() const { return server_pid_; }
 

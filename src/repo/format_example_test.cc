@@ -25,8 +25,8 @@ ChunkId example_chunk() {
   const crypto::ContentHasher hasher(key_of(0x11));
   std::array<PageTag, 2> tags;
   hasher.page_tags(content, tags);
-  EXPECT_EQ(tags[0].hex(), "853b0cc52dcd967e9a7bbe6eff486a83");
-  EXPECT_EQ(tags[1].hex(), "d81fb72c8b747dedd6099ccea69f6131");
+  EXPECT_EQ(tags[0].hex(), "8ae0ee5ce37faea643e2ef52a40f9aed");
+  EXPECT_EQ(tags[1].hex(), "27a1a52ea30b69b55ee840a7795381c2");
   return hasher.chunk_id(tags);
 }
 
@@ -51,7 +51,7 @@ TEST(FormatExample, Check) {
 
 TEST(FormatExample, Slot) {
   const ChunkId id = example_chunk();
-  EXPECT_EQ(id.hex(), "1dfda4973dd8244ca994cb99e8779077");
+  EXPECT_EQ(id.hex(), "6f3b003bbe4b73a3ed84b226e9d79d65");
   EXPECT_EQ(hex(pack_key(PackKind::kData, key_of(0x22), kPack)),
             "a2b7432aa786b0680bafb210d05f287eb8dc790bc266becef16368e5b135bab5");
   EXPECT_EQ(hex(pack_key(PackKind::kMap, key_of(0x11), kPack)),
@@ -62,7 +62,7 @@ TEST(FormatExample, Slot) {
   crypto::Aead aead(pack_key(PackKind::kData, key_of(0x22), kPack));
   Bytes sealed(payload.size() + crypto::kAeadTagSize);
   aead.seal(3, slot_associated_data(kRepository, kPack, 3, id), payload, sealed);
-  EXPECT_EQ(to_hex(sealed), "040b4e50f9137623e2f5a2b098625f78325ef2efb98f925f9cf2");
+  EXPECT_EQ(to_hex(sealed), "040b4e50f9137623e2f51bf578f3c1dfd1301040bf809758cb3e");
 }
 
 TEST(FormatExample, Nodes) {
@@ -72,19 +72,19 @@ TEST(FormatExample, Nodes) {
   const Bytes leaf_bytes = encode_leaf(leaf);
   EXPECT_EQ(to_hex(leaf_bytes),
             "0100010001000100a0a1a2a3a4a5a6a7a8a9aaabacadaeaf02000001"
-            "1dfda4973dd8244ca994cb99e8779077000000000002000015200000"
+            "6f3b003bbe4b73a3ed84b226e9d79d65000000000002000015200000"
             "02000a00020000000000");
   const crypto::ContentHasher hasher(key_of(0x11));
   const ChunkId leaf_id = hasher.node_id(leaf_bytes);
-  EXPECT_EQ(leaf_id.hex(), "fcb0f50b7d0204619f88c8518f46fc09");
+  EXPECT_EQ(leaf_id.hex(), "5f2d3ebaa72b5969e7b02a95b5b0951b");
   InnerNode inner;
   inner.level = 1;
   inner.children = {{7, {leaf_id, {{kSession, 0x01000003}, 0, 512, 100}}}};
   const Bytes inner_bytes = encode_inner_node(inner);
   EXPECT_EQ(to_hex(inner_bytes),
             "020101000100a0a1a2a3a4a5a6a7a8a9aaabacadaeaf0300000107"
-            "fcb0f50b7d0204619f88c8518f46fc09000000000002000064000000");
-  EXPECT_EQ(hasher.node_id(inner_bytes).hex(), "f424f6ec02ae384db432c43e69f56fac");
+            "5f2d3ebaa72b5969e7b02a95b5b0951b000000000002000064000000");
+  EXPECT_EQ(hasher.node_id(inner_bytes).hex(), "9913f1cd0a252cc4075385e05ffaa358");
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 //  3. `end` is put with If-None-Match: commit and fence exclude each other. A lost answer is
 //  resolved
 //     by the store, which reads back and compares.
-//  4. After the first failed upload nothing is committed: the session repeats that upload's error, so
-//     that whichever thread is heard first tells the true cause.
+//  4. After the first failed upload nothing is committed: the session repeats that upload's error,
+//     so that whichever thread is heard first tells the true cause.
 //  5. A run's number is chosen so that no pack id is ever used twice (RunFloor in backup/journal).
 // Thread rule: upload() from any thread; everything else from one.
 #pragma once

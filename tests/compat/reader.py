@@ -64,17 +64,22 @@ def short_hmac(key, message):
     return hmac.new(key, message, hashlib.sha256).digest()[:16]
 
 
+def gmac(cipher, message):
+    """AES-256-GCM's tag of nothing but associated data, nonce zero; never all zeros."""
+    tag = cipher.encrypt(bytes(12), b"", message)
+    return tag if any(tag) else b"\x01" + bytes(15)
+
+
 class Identities:
     """Section 5.3."""
 
     def __init__(self, map_key):
-        self.page_key = hkdf(map_key, b"reclo/1 page tag")
+        self.page_cipher = AESGCM(hkdf(map_key, b"reclo/1 page tag"))
         self.chunk_key = hkdf(map_key, b"reclo/1 chunk id")
         self.node_key = hkdf(map_key, b"reclo/1 node id")
 
     def chunk(self, content):
-        tags = [short_hmac(self.page_key, content[at:at + PAGE])
-                for at in range(0, len(content), PAGE)]
+        tags = [gmac(self.page_cipher, content[at:at + PAGE]) for at in range(0, len(content), PAGE)]
         return short_hmac(self.chunk_key, b"".join(tags))
 
     def node(self, encoded):
