@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <mutex>
 
 #include "base/limits.h"
 #include "disk/device_use.h"
@@ -57,6 +58,9 @@ class RawSink final : public BlockSink {
   const bool is_device_;
   const bool starts_zeroed_;
   std::atomic<uint64_t> dropped_bytes_ = 0;
+  // The kernel lets one thread at a time write to a file; the others spin, a fifth of a restore's
+  // CPU. Here they sleep.
+  std::mutex file_mutex_;
 };
 
 Status RawSink::check_inside(uint64_t offset_bytes, uint64_t size_bytes) const {
@@ -76,6 +80,8 @@ uint64_t RawSink::clip(uint64_t offset_bytes, uint64_t size_bytes) {
 Status RawSink::write_at(uint64_t offset_bytes, ByteSpan data) {
   RECLO_TRY(check_inside(offset_bytes, data.size()));
   data = data.first(clip(offset_bytes, data.size()));
+  std::unique_lock lock(file_mutex_, std::defer_lock);
+  if (!is_device_) lock.lock();
   RECLO_TRY_WITH(os::write_at(fd_, offset_bytes, data), path_);
   return {};
 }

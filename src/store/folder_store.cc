@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "os/file.h"
 #include "os/random.h"
+#include "store/object_file.h"
 
 namespace reclo::store {
 
@@ -91,17 +92,9 @@ Status FolderStore::write_temp(const Fd& folder, const std::string& temp, const 
   Fd fd(::openat(folder.get(), temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
                  0600));
   if (!fd.valid()) return failed(errno, "write", key);
-  off_t offset = 0;
-  while (!content.empty()) {
-    RECLO_TRY(cancel.check());
-    const ByteSpan piece = content.first(std::min(content.size(), kPieceSizeBytes));
-    if (Status written = os::write_all(fd, piece); !written.ok())
-      return failed(written.error().os_error(), "write", key);
-    // Lets the disk begin now, so that the fsync below finds most of the work done. Only a hint.
-    ::sync_file_range(fd.get(), offset, static_cast<off_t>(piece.size()), SYNC_FILE_RANGE_WRITE);
-    offset += static_cast<off_t>(piece.size());
-    content = content.subspan(piece.size());
-  }
+  if (Status written = write_object_file(fd, content, cancel); !written.ok())
+    return written.error().os_error() == 0 ? written
+                                           : failed(written.error().os_error(), "write", key);
   RECLO_KILL_POINT("store.folder.before_fsync");
   if (::fsync(fd.get()) != 0) return failed(errno, "fsync", key);
   if (Status closed = fd.close(); !closed.ok())

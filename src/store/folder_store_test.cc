@@ -125,6 +125,20 @@ TEST_F(FolderStoreTest, AFullFileSystemSaysSoAndKeepsNothingHalfWritten) {
   EXPECT_EQ(status, 0) << "exit code " << WEXITSTATUS(status);
 }
 
+TEST_F(FolderStoreTest, ContentOfEverySizeIsStoredExactly) {
+  // Around the sizes at which large objects are written past the page cache, in pieces and blocks.
+  int number = 0;
+  for (const uint64_t size : {kMiB - 1, kMiB, kMiB + 1, kMiB + 4095, kMiB + 4096, 4 * kMiB,
+                              4 * kMiB + 17, 9 * kMiB - 5}) {
+    Bytes content(size);
+    for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<uint8_t>(i * 7 + i / 4099);
+    const std::string key = "sizes/" + std::to_string(number++);
+    ASSERT_TRUE(store_->put_if_absent(key, content, cancel_).ok()) << size;
+    EXPECT_TRUE(store_->get(key, 16 * kMiB, cancel_).value() == content) << size;
+    EXPECT_EQ(store_->stat(key, cancel_).value().size_bytes, size);
+  }
+}
+
 TEST_F(FolderStoreTest, OpensByPathAndByFileUrl) {
   StoreOptions options;
   options.url = "file://" + folder_.path() + "/";
