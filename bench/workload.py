@@ -103,8 +103,8 @@ def overwrite_in_files(disk, rng, total_bytes, write_bytes=8192):
 def apt_like(disk, rng):
     """An upgrade: some packages' files replaced by new versions beside the old, then renamed over them."""
     with mounted(disk) as root:
-        # Not what PostgreSQL runs on: the new versions are damaged ones.
-        tops = ("usr/share", "usr/lib/python3", "usr/lib/git-core", "usr/lib/gcc", "usr/lib/modules")
+        # Not what the server boots and PostgreSQL runs on: the new versions are damaged ones.
+        tops = ("usr/share", "usr/lib/python3", "usr/lib/git-core", "usr/lib/gcc")
         needed = ("zoneinfo", "postgresql")
         files = sorted(path for top in tops for path in (root / top).rglob("*")
                        if path.is_file() and not path.is_symlink() and not set(needed) & set(path.parts))

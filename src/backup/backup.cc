@@ -376,6 +376,8 @@ Result<BackupReport> BackupRun::run() {
 
   repo::PointRecord record;
   RECLO_TRY(back_up_disks(record));
+  // Also one that changed its size after its last byte was read.
+  for (const OpenDisk& disk : disks_) RECLO_TRY(disk.source->check_size());
   record.sequence = start_.newest ? start_.newest->record.sequence + 1 : 1;
   if (start_.newest) {
     record.previous = start_.newest->record.id;

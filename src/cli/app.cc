@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/completion.h"
 #include "cli/exit_code.h"
 #include "cli/terminal.h"
 
@@ -72,6 +73,11 @@ void add_global_options(CLI::App& app, Invocation& in) {
       ->group(group);
   app.add_option("--request-limit", g.store.request_limit_per_second,
                  "At most so many requests a second")
+      ->group(group);
+  app.add_option("--retry-for", g.retry_for_seconds,
+                 "Seconds to go on trying while the store does not answer")
+      ->check(CLI::Range(uint32_t{0}, uint32_t{86'400}))
+      ->default_val(300)
       ->group(group);
   app.add_option("--passphrase-file", g.passphrase_file,
                  "File whose first line is the passphrase or recovery code")
@@ -225,6 +231,10 @@ void add_maintenance_verbs(CLI::App& app, Invocation& in) {
                               [&in](Context& c) { return run_key_remove(c, in.key_remove); });
   remove->add_option("slot", in.key_remove.slot, "The slot's name, from `key list`")->required();
   add_verb(app, in, "version", "Show the version", [](Context& c) { return run_version(c); });
+  add_verb(app, in, "completion", "Print the completion script for bash", [&app](Context&) {
+    std::fputs(bash_completion(app).c_str(), stdout);
+    return ok_status();
+  });
 }
 
 int report(const Context& context, const Error& error) {

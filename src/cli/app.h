@@ -1,5 +1,5 @@
 // The command line as a whole: parses argv, runs the verb, prints errors, returns the exit code.
-// CLI11 is used in app.cc only (it throws, and is slow to compile).
+// CLI11 is used here and in completion.cc only (it throws, and is slow to compile).
 #pragma once
 
 #include "base/cancel.h"

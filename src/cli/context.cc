@@ -20,6 +20,7 @@ Result<store::StoreOptions> store_options(const Context& context) {
     return Error(Code::kInvalidArgument,
                  "which repository? Give --repo or set RECLO_REPO (a folder, file:///…, "
                  "s3://bucket/prefix)");
+  options.patience = std::chrono::seconds(context.options.retry_for_seconds);
   if (!context.options.upload_limit.empty()) {
     RECLO_ASSIGN_OR_RETURN(options.upload_limit_bytes_per_second,
                            parse_size_bytes(context.options.upload_limit));

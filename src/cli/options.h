@@ -14,6 +14,7 @@ enum class ProgressMode { kAuto, kBar, kJson, kNone };
 
 struct GlobalOptions {
   store::StoreOptions store;
+  uint32_t retry_for_seconds = 300;
   std::string upload_limit;  // sizes as typed: "10M"
   std::string download_limit;
   std::string passphrase_file;

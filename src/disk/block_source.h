@@ -31,6 +31,8 @@ class BlockSource {
   /// The parts of `range` that may hold data, ascending, merged; the rest is known to read as zeros
   /// (holes of a sparse file, unallocated clusters). A source that cannot tell returns all of it.
   virtual Result<std::vector<Range>> data_ranges(Range range) = 0;
+  /// Errors: kIo when the disk has no longer the size that it was opened with.
+  virtual Status check_size() const { return {}; }
   /// For people and the recovery point: the path given, and the format found ("block", "raw",
   /// "qcow2").
   virtual std::string path() const = 0;

@@ -39,7 +39,7 @@ Result<std::unique_ptr<RawSource>> RawSource::open(const std::string& path) {
       new RawSource(path, std::move(fd), size.size_bytes, size.is_device));
 }
 
-Status RawSource::check_same_size() const {
+Status RawSource::check_size() const {
   RECLO_ASSIGN_OR_RETURN(const OpenSize now, size_of_open(fd_, path_));
   if (now.size_bytes == size_bytes_) return {};
   return Error(
@@ -54,7 +54,7 @@ Status RawSource::read_at(uint64_t offset_bytes, MutableByteSpan out) {
                                                      path_, out.size(), offset_bytes, size_bytes_));
   const Status got = os::read_at(fd_, offset_bytes, out);
   // A changed size tells more than the read that failed because of it.
-  const Status same_size = check_same_size();
+  const Status same_size = check_size();
   if (got.ok() || !same_size.ok()) return same_size;
   return Error(got.error()).with(path_);
 }
@@ -86,7 +86,7 @@ Result<std::vector<Range>> RawSource::data_ranges(Range range) {
     at = stop;
   }
   // A file that shrank looks like a hole: do not let that pass for zeros.
-  RECLO_TRY(check_same_size());
+  RECLO_TRY(check_size());
   return out;
 }
 

@@ -19,6 +19,7 @@ class RawSource final : public BlockSource {
   uint64_t size_bytes() const override { return size_bytes_; }
   Status read_at(uint64_t offset_bytes, MutableByteSpan out) override;
   Result<std::vector<Range>> data_ranges(Range range) override;
+  Status check_size() const override;
   std::string path() const override { return path_; }
   std::string format() const override { return is_device_ ? "block" : "raw"; }
   bool is_device() const { return is_device_; }
@@ -29,7 +30,6 @@ class RawSource final : public BlockSource {
         fd_(std::move(fd)),
         size_bytes_(size_bytes),
         is_device_(is_device) {}
-  Status check_same_size() const;
 
   const std::string path_;
   const os::Fd fd_;

@@ -16,6 +16,7 @@ namespace reclo::image {
 namespace {
 
 constexpr uint64_t kRequestBlocksMax = 16;
+constexpr unsigned kBroughtMax = 64;  // within one read
 constexpr size_t kObjectSizesMax = 100'000;
 constexpr auto kStaleTempAge = std::chrono::hours(1);
 
@@ -91,7 +92,11 @@ bool CachedStore::read_cached(const std::string& name, uint64_t offset_in_block,
     return false;
   }
   struct stat info{};
-  if (::fstat(fd->get(), &info) != 0 || !os::read_at(*fd, offset_in_block, out).ok()) return false;
+  if (::fstat(fd->get(), &info) != 0 || !os::read_at(*fd, offset_in_block, out).ok()) {
+    ignore_error(os::remove_file(path_of(name)), "it is fetched and kept again");
+    forget(name);
+    return false;
+  }
   note_use(name, static_cast<uint64_t>(info.st_size));
   const std::lock_guard lock(mutex_);
   ++cache_counters_.hits;
@@ -128,7 +133,8 @@ void CachedStore::note_use(const std::string& name, uint64_t size_bytes) {
 void CachedStore::forget(const std::string& name) {
   const std::lock_guard lock(mutex_);
   const auto found = index_.find(name);
-  if (found == index_.end()) return;
+  // Another thread may have brought it since it was missed.
+  if (found == index_.end() || os::path_exists(path_of(name))) return;
   used_bytes_ -= found->second->size_bytes;
   recent_.erase(found->second);
   index_.erase(found);
@@ -169,9 +175,9 @@ Result<uint64_t> CachedStore::claim(const std::string& key, uint64_t first, uint
     else
       changed_.wait(lock, cancel.stop_token(), landed);
     RECLO_TRY(cancel.check());
-    if (index_.contains(name)) return uint64_t{0};
     if (in_flight_.contains(name)) return uint64_t{0};
   }
+  if (index_.contains(name)) return uint64_t{0};  // brought since it was missed
   uint64_t block = first;
   do {
     in_flight_.insert(block_name(key, block));
@@ -219,6 +225,7 @@ Result<Bytes> CachedStore::get_blocks(const std::string& key, store::ByteRange r
   const uint64_t range_end = range.offset_bytes + range.size_bytes;
   const uint64_t end = divide_up(range_end, kCacheBlockSizeBytes);
   uint64_t at = range.offset_bytes;
+  unsigned brought = 0;
   while (at < range_end) {
     const uint64_t block = at / kCacheBlockSizeBytes;
     const uint64_t offset_in_block = at % kCacheBlockSizeBytes;
@@ -229,11 +236,14 @@ Result<Bytes> CachedStore::get_blocks(const std::string& key, store::ByteRange r
       at += part;
       continue;
     }
-    uint64_t count = std::min(end - block, kRequestBlocksMax);
+    uint64_t count = 0;
     if (!refresh) {
       RECLO_ASSIGN_OR_RETURN(count, claim(key, block, end, cancel));
-      if (count == 0) continue;  // somebody else brought it
+      // Somebody else brought it, unless the file cannot be read at all.
+      if (count == 0 && ++brought <= kBroughtMax) continue;
     }
+    const bool claimed = count > 0;
+    if (!claimed) count = std::min(end - block, kRequestBlocksMax);
     const uint64_t piece_end = std::min(range_end, (block + count) * kCacheBlockSizeBytes);
     const auto fetched = fetch_blocks(key, block, block + count, piece_end, cancel);
     if (fetched.ok()) {
@@ -242,7 +252,7 @@ Result<Bytes> CachedStore::get_blocks(const std::string& key, store::ByteRange r
         keep(block_name(key, block + i), tail.first(std::min(tail.size(), kCacheBlockSizeBytes)));
       }
     }
-    if (!refresh) release(key, block, block + count);
+    if (claimed) release(key, block, block + count);
     if (!fetched.ok()) return fetched.error();
     std::ranges::copy(ByteSpan(*fetched).subspan(offset_in_block, piece_end - at), rest.begin());
     at = piece_end;

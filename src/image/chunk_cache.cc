@@ -13,7 +13,7 @@ ChunkCache::Acquired ChunkCache::acquire(const ChunkId& id, size_t size_bytes) {
   }
   auto slot = std::make_shared<Slot>();
   slot->id_ = id;
-  slot->data_ = std::make_unique_for_overwrite<uint8_t[]>(size_bytes);
+  slot->data_ = make_aligned_buffer(size_bytes);
   slot->size_ = size_bytes;
   const std::lock_guard lock(mutex_);
   const auto [entry, inserted] = slots_.try_emplace(id, slot);

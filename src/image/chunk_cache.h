@@ -29,7 +29,7 @@ class ChunkCache {
    private:
     friend class ChunkCache;
     ChunkId id_;
-    std::unique_ptr<uint8_t[]> data_;
+    AlignedBuffer data_;
     size_t size_ = 0;
     bool done_ = false;
     std::optional<Error> error_;

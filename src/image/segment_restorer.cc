@@ -33,9 +33,9 @@ SegmentRestorer::SegmentRestorer(repo::SlotReader& slots, disk::BlockSink& sink,
       sink_(sink),
       target_is_zero_(target_is_zero),
       update_(update),
-      buffer_(std::make_unique_for_overwrite<uint8_t[]>(kSegmentSizeBytes)),
+      buffer_(make_aligned_buffer(kSegmentSizeBytes)),
       pages_(kPagesPerSegment) {
-  if (update) target_ = std::make_unique_for_overwrite<uint8_t[]>(kSegmentSizeBytes);
+  if (update) target_ = make_aligned_buffer(kSegmentSizeBytes);
 }
 
 Status SegmentRestorer::read_target(disk::Range range) {
@@ -97,7 +97,7 @@ Status SegmentRestorer::fetch(disk::Range range, const repo::Leaf& leaf,
     const size_t size = wanted[i].pages * kPageSizeBytes;
     if (const repo::Extent* extent = whole_extent(leaf, wanted_index[i]))
       return {buffer_.get() + extent->first_page * kPageSizeBytes, size};
-    if (!scratch_) scratch_ = std::make_unique_for_overwrite<uint8_t[]>(kSegmentSizeBytes);
+    if (!scratch_) scratch_ = make_aligned_buffer(kSegmentSizeBytes);
     return {scratch_.get(), size};
   };
   const auto done = [&](size_t i, Status status) {

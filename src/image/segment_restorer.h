@@ -52,9 +52,9 @@ class SegmentRestorer {
   disk::BlockSink& sink_;
   const bool target_is_zero_;
   const bool update_;
-  std::unique_ptr<uint8_t[]> buffer_;   // the segment as it shall be
-  std::unique_ptr<uint8_t[]> target_;   // as it is (update only)
-  std::unique_ptr<uint8_t[]> scratch_;  // a chunk of which only parts are wanted
+  AlignedBuffer buffer_;   // the segment as it shall be
+  AlignedBuffer target_;   // as it is (update only)
+  AlignedBuffer scratch_;  // a chunk of which only parts are wanted
   std::vector<PageState> pages_;
 };
 

@@ -28,6 +28,11 @@ Status Retrier::wait_after(const Error& failure, const CancelToken& cancel) {
   return cancel.sleep_for(std::min(jittered, left));
 }
 
+std::chrono::steady_clock::duration Retrier::failing_for() const {
+  return failures_ == 0 ? std::chrono::steady_clock::duration::zero()
+                        : std::chrono::steady_clock::now() - first_failure_;
+}
+
 bool is_retryable_answer(int status, std::string_view aws_code) {
   static constexpr std::array<std::string_view, 13> kCodes = {
       "InternalError",           "SlowDown",

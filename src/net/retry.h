@@ -39,6 +39,8 @@ class Retrier {
   /// the last failure in its words), kCancelled, kTimeout.
   Status wait_after(const Error& failure, const CancelToken& cancel);
   unsigned failures() const { return failures_; }
+  /// Since the first of the failures in a row; zero before it.
+  std::chrono::steady_clock::duration failing_for() const;
 
  private:
   const RetryPolicy policy_;

@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "base/limits.h"
 #include "os/file.h"
@@ -18,13 +16,6 @@ namespace {
 // Between two pieces a transfer looks whether it should stop.
 constexpr size_t kPieceSizeBytes = 4 * kMiB;
 constexpr size_t kDirectSizeBytesMin = kMiB;
-// What direct I/O needs of addresses, offsets and lengths on every disk sold.
-constexpr size_t kAlignmentBytes = 4096;
-
-struct Free {
-  void operator()(uint8_t* memory) const { std::free(memory); }
-};
-using AlignedBuffer = std::unique_ptr<uint8_t, Free>;
 
 bool set_direct(const os::Fd& fd, bool direct) {
   const int flags = ::fcntl(fd.get(), F_GETFL);
@@ -50,9 +41,8 @@ Status write_through_cache(const os::Fd& fd, uint64_t offset_bytes, ByteSpan con
 // How much of `content` was written, from its start. The last piece is padded to a whole block:
 // the file is then longer than its content.
 Result<size_t> write_directly(const os::Fd& fd, ByteSpan content, const CancelToken& cancel) {
-  const AlignedBuffer buffer(static_cast<uint8_t*>(std::aligned_alloc(
-      kAlignmentBytes, std::min(kPieceSizeBytes, round_up(content.size(), kAlignmentBytes)))));
-  if (!buffer) return size_t{0};
+  const AlignedBuffer buffer =
+      make_aligned_buffer(std::min(kPieceSizeBytes, round_up(content.size(), kAlignmentBytes)));
   size_t written = 0;
   while (written < content.size()) {
     RECLO_TRY(cancel.check());

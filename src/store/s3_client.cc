@@ -18,6 +18,7 @@ using net::HttpResponse;
 namespace {
 
 constexpr auto kSkewWorthCorrecting = std::chrono::seconds(30);
+constexpr auto kOutageToldAfter = std::chrono::seconds(10);
 
 bool is_bucket_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_' ||
@@ -167,8 +168,10 @@ Result<S3Answer> S3Client::perform(const S3Call& call, const CancelToken& cancel
     if (response.ok()) {
       const int status = response->status;
       if ((status >= 200 && status < 300) ||
-          std::find(call.accepted.begin(), call.accepted.end(), status) != call.accepted.end())
+          std::find(call.accepted.begin(), call.accepted.end(), status) != call.accepted.end()) {
+        if (outage_told_.exchange(false)) log_warning("{} answers again", options_.endpoint);
         return S3Answer{*std::move(response), attempts.ambiguous};
+      }
     }
     attempts.again_at_once = false;
     if (!response.ok()) attempts.ambiguous = true;
@@ -177,7 +180,12 @@ Result<S3Answer> S3Client::perform(const S3Call& call, const CancelToken& cancel
     if (!failure.retryable() && !attempts.again_at_once) return failure;
     ++retries_;
     log_debug("{} of '{}': {}; trying again", call.method, call.key, failure.message());
-    if (!attempts.again_at_once) RECLO_TRY(retrier.wait_after(failure, cancel));
+    if (attempts.again_at_once) continue;
+    // One line for all threads: somebody may sit before a bar that stands still.
+    if (retrier.failing_for() >= kOutageToldAfter && !outage_told_.exchange(true))
+      log_warning("{} does not answer ({}); going on as soon as it does, giving up after {}",
+                  options_.endpoint, failure.message(), format_duration(options_.retry.patience));
+    RECLO_TRY(retrier.wait_after(failure, cancel));
   }
 }
 

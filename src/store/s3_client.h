@@ -71,6 +71,7 @@ class S3Client {
   std::string base_url_;
   std::atomic<int64_t> clock_offset_ms_ = 0;  // the service's clock minus ours
   std::atomic<uint64_t> retries_ = 0;
+  std::atomic<bool> outage_told_ = false;
 };
 
 }  // namespace reclo::store

@@ -228,6 +228,45 @@ def a_disk_that_shrinks_meanwhile_is_an_error():
 
 
 @story.step
+def a_disk_that_grows_meanwhile_is_an_error():
+    growing = StampedDisk(story.folder / "growing.img", 64, seed=6)
+    growing.fill(0, 16000)
+    process = slow_backup("growing", growing.path)
+    os.truncate(growing.path, 80 * MIB)
+    check(process.wait(120) not in (0, -6, -11), "a grown disk went unnoticed")
+    told = (story.folder / "growing.log").read_text()
+    check("growing.img" in told and "grew" in told, f"the reason is not told: {told[-300:]}")
+    point = reclo.backup("growing", growing.path)
+    reclo.run("restore", point, "--to", story.folder / "grown.img")
+    check_equal((story.folder / "grown.img").read_bytes(), growing.path.read_bytes(), "the larger disk")
+
+
+@story.step
+def a_disk_that_returns_eio_is_named_with_its_address():
+    """A disk through FUSE, whose reads fail with EIO while a file exists."""
+    failing = StampedDisk(story.folder / "behind.img", 64, seed=7)
+    failing.fill(0, 16000)
+    disk_file, trigger = story.folder / "failing.img", story.folder / "fail-now"
+    disk_file.touch()
+    server = subprocess.Popen(
+        ["nbdfuse", "-r", disk_file, "--command", "nbdkit", "-s", "--exit-with-parent", "--filter=error", "file",
+         failing.path, "error-pread=EIO", "error-pread-rate=100%", f"error-file={trigger}"],
+        stdin=subprocess.DEVNULL)
+    story.later(lambda: (subprocess.run(["fusermount3", "-uz", disk_file], check=False), server.wait()))
+    lib.wait_until(lambda: disk_file.stat().st_size == failing.path.stat().st_size, 30, "the FUSE disk")
+    reclo.backup("failing", disk_file)
+    failing.scatter(50)
+    trigger.touch()
+    for _ in range(2):
+        told = reclo.run("backup", "--server", "failing", disk_file, expect="error").stderr
+        check("failing.img" in told and "byte" in told, f"the disk and the address are not named: {told[-300:]}")
+    trigger.unlink()
+    point = reclo.backup("failing", disk_file)
+    reclo.run("restore", point, "--to", story.folder / "after-eio.img")
+    check_equal(failing.first_difference(story.folder / "after-eio.img", failing.snapshot()), None, "the disk after EIO")
+
+
+@story.step
 def a_disk_that_vanishes_is_named():
     vanishing = StampedDisk(story.folder / "vanishing.img", 64, seed=5)
     vanishing.fill(0, 2000)
