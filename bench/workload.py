@@ -104,10 +104,10 @@ def apt_like(disk, rng):
     """An upgrade: some packages' files replaced by new versions beside the old, then renamed over them."""
     with mounted(disk) as root:
         # Not what the server boots and PostgreSQL runs on: the new versions are damaged ones.
-        tops = ("usr/share", "usr/lib/python3", "usr/lib/git-core", "usr/lib/gcc")
-        needed = ("zoneinfo", "postgresql")
+        tops = ("usr/share/doc", "usr/share/fonts", "usr/share/vim", "usr/share/locale", "usr/share/icu",
+                "usr/lib/python3", "usr/lib/git-core", "usr/lib/gcc")
         files = sorted(path for top in tops for path in (root / top).rglob("*")
-                       if path.is_file() and not path.is_symlink() and not set(needed) & set(path.parts))
+                       if path.is_file() and not path.is_symlink())
         changed = 0
         while changed < 60_000_000:
             path = rng.choice(files)

@@ -7,6 +7,8 @@
 namespace reclo::backup {
 namespace {
 
+constexpr uint64_t kPieceSizeBytes = 256 * kKiB;
+
 // Whether the leaf that `result` describes is the parent's: so after the tags were lost.
 bool equals_parent(const SegmentResult& result, const repo::Leaf& parent) {
   repo::Leaf leaf = result.kept;
@@ -25,9 +27,9 @@ SegmentProcessor::SegmentProcessor(const PipelineContext& context)
   context.hasher->page_tags(ByteSpan(segment_).first(kPageSizeBytes), {&zero_page_tag_, 1});
 }
 
-// Afterwards segment_ holds the segment as it will be restored: what is not read is zeros.
-Status SegmentProcessor::read_segment(uint64_t segment_index) {
-  const StageTimer timer(*context_.statistics, Stage::kRead);
+// Afterwards segment_ holds the segment as it will be restored (what is not read is zeros), and
+// tags_ its pages' tags. Each piece is tagged while the processor's cache still holds it.
+Status SegmentProcessor::read_and_tag(uint64_t segment_index) {
   const uint64_t start = segment_index * kSegmentSizeBytes;
   RECLO_ASSIGN_OR_RETURN(const auto ranges,
                          context_.plan->read_ranges(segment_index, *context_.source));
@@ -40,35 +42,41 @@ Status SegmentProcessor::read_segment(uint64_t segment_index) {
   }
   for (const disk::Range& range : without(stale, dirty_))
     std::memset(segment_.data() + range.offset_bytes, 0, range.size_bytes);
+  tags_.fill(PageTag());
   for (const disk::Range& range : dirty_) {
-    RECLO_TRY(context_.source->read_at(
-        start + range.offset_bytes,
-        MutableByteSpan(segment_).subspan(range.offset_bytes, range.size_bytes)));
+    context_.source->will_read({start + range.offset_bytes, range.size_bytes});
+    for (uint64_t at = range.offset_bytes; at < range.end_bytes(); at += kPieceSizeBytes) {
+      const disk::Range piece{at, std::min(kPieceSizeBytes, range.end_bytes() - at)};
+      RECLO_TRY(read_piece(start, piece));
+      tag_piece(piece);
+    }
     context_.statistics->read_bytes += range.size_bytes;
   }
   return {};
 }
 
+Status SegmentProcessor::read_piece(uint64_t segment_start_bytes, disk::Range piece) {
+  const StageTimer timer(*context_.statistics, Stage::kRead);
+  return context_.source->read_at(
+      segment_start_bytes + piece.offset_bytes,
+      MutableByteSpan(segment_).subspan(piece.offset_bytes, piece.size_bytes));
+}
+
 // A page of zeros is a hole; the runs between such pages are tagged at once.
-void SegmentProcessor::tag_pages() {
+void SegmentProcessor::tag_piece(disk::Range piece) {
   const StageTimer timer(*context_.statistics, Stage::kHash);
-  tags_.fill(PageTag());
-  uint64_t data_pages = 0;
   const auto page_bytes = [&](uint64_t first, uint64_t count) {
     return ByteSpan(segment_).subspan(first * kPageSizeBytes, count * kPageSizeBytes);
   };
-  for (const disk::Range& range : dirty_) {
-    const uint64_t range_end = divide_up(range.end_bytes(), kPageSizeBytes);
-    for (uint64_t page = range.offset_bytes / kPageSizeBytes; page < range_end;) {
-      uint64_t end = page;
-      while (end < range_end && !is_all_zero(page_bytes(end, 1))) ++end;
-      context_.hasher->page_tags(page_bytes(page, end - page),
-                                 std::span(tags_).subspan(page, end - page));
-      data_pages += end - page;
-      page = end + 1;
-    }
+  const uint64_t piece_end = divide_up(piece.end_bytes(), kPageSizeBytes);
+  for (uint64_t page = piece.offset_bytes / kPageSizeBytes; page < piece_end;) {
+    uint64_t end = page;
+    while (end < piece_end && !is_all_zero(page_bytes(end, 1))) ++end;
+    context_.hasher->page_tags(page_bytes(page, end - page),
+                               std::span(tags_).subspan(page, end - page));
+    context_.statistics->allocated_bytes += (end - page) * kPageSizeBytes;
+    page = end + 1;
   }
-  context_.statistics->allocated_bytes += data_pages * kPageSizeBytes;
 }
 
 Result<std::shared_ptr<const repo::Leaf>> SegmentProcessor::parent_leaf(uint64_t segment_index,
@@ -79,8 +87,7 @@ Result<std::shared_ptr<const repo::Leaf>> SegmentProcessor::parent_leaf(uint64_t
 }
 
 Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const CancelToken& cancel) {
-  RECLO_TRY(read_segment(segment_index));
-  tag_pages();
+  RECLO_TRY(read_and_tag(segment_index));
   SegmentResult result;
   result.segment_index = segment_index;
 
@@ -90,8 +97,8 @@ Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const Ca
     RECLO_TRY(context_.parent_tags->read(segment_index, before));
     if (same_pages(tags_, before)) return result;
   }
-  const bool holes_only = std::all_of(tags_.begin(), tags_.end(),
-                                      [](const PageTag& tag) { return tag.is_zero(); });
+  const bool holes_only =
+      std::all_of(tags_.begin(), tags_.end(), [](const PageTag& tag) { return tag.is_zero(); });
   if (know_before || !holes_only) result.tags = std::make_unique<SegmentTags>(tags_);
   RECLO_ASSIGN_OR_RETURN(const auto parent, parent_leaf(segment_index, cancel));
   if (holes_only && !parent) return result;

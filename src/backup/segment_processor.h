@@ -57,8 +57,9 @@ class SegmentProcessor {
   Result<SegmentResult> process(uint64_t segment_index, const CancelToken& cancel);
 
  private:
-  Status read_segment(uint64_t segment_index);
-  void tag_pages();
+  Status read_and_tag(uint64_t segment_index);
+  Status read_piece(uint64_t segment_start_bytes, disk::Range piece);
+  void tag_piece(disk::Range piece);
   Result<std::shared_ptr<const repo::Leaf>> parent_leaf(uint64_t segment_index,
                                                         const CancelToken& cancel);
   Result<NewChunk> make_chunk(const ChunkPlan& plan, const repo::Leaf* parent,

@@ -68,6 +68,32 @@ TEST(BlockSink, ZerosGiveSpaceBackAndTouchNothingElse) {
   EXPECT_LT(space_used_bytes(folder.path("d")), 2 * kMiB);
 }
 
+TEST(BlockSink, WritesOfEverySizeAndPlaceReadBack) {
+  // Large ones at block boundaries pass the page cache, their neighbours do not.
+  const ImageFolder folder;
+  const uint64_t size = 8 * kMiB + 1000;
+  Bytes model(size, 0);
+  auto sink = must_sink(folder.path("d"), size);
+  uint64_t seed = 1;
+  const auto put = [&](uint64_t offset, uint64_t length, size_t shift) {
+    const Bytes data = noise(length + shift, seed++);
+    const ByteSpan part = ByteSpan(data).subspan(shift);
+    expect_ok(sink->write_at(offset, part));
+    std::copy(part.begin(), part.end(), model.begin() + static_cast<ptrdiff_t>(offset));
+  };
+  put(0, 4 * kMiB, 0);
+  put(4 * kMiB, 4 * kMiB + 1000, 0);
+  put(kMiB, 256 * kKiB, 0);
+  put(kMiB + 4096, 300'000, 0);
+  put(kMiB + 512, 512 * kKiB, 0);
+  put(3 * kMiB, 512 * kKiB, 7);
+  EXPECT_TRUE(read_back(*sink, 0, size) == model);
+  put(2 * kMiB, kMiB, 0);
+  EXPECT_TRUE(read_back(*sink, 0, size) == model) << "what was read before must not linger";
+  expect_ok(sink->finish());
+  EXPECT_TRUE(os::read_file(folder.path("d"), kGiB).value() == model);
+}
+
 TEST(BlockSink, AFileOfAnotherSizeNeedsForce) {
   const ImageFolder folder;
   write_file(folder.path("d"), noise(kMiB, 3));

@@ -28,6 +28,8 @@ class BlockSource {
   virtual uint64_t size_bytes() const = 0;
   /// Fills `out`. Errors: kIo with the address named (EIO, a device that vanished, shrank or grew).
   virtual Status read_at(uint64_t offset_bytes, MutableByteSpan out) = 0;
+  /// A hint that `range` is read next, in pieces: lets the disk begin.
+  virtual void will_read(Range) {}
   /// The parts of `range` that may hold data, ascending, merged; the rest is known to read as zeros
   /// (holes of a sparse file, unallocated clusters). A source that cannot tell returns all of it.
   virtual Result<std::vector<Range>> data_ranges(Range range) = 0;

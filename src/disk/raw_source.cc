@@ -59,6 +59,11 @@ Status RawSource::read_at(uint64_t offset_bytes, MutableByteSpan out) {
   return Error(got.error()).with(path_);
 }
 
+void RawSource::will_read(Range range) {
+  ::posix_fadvise(fd_.get(), static_cast<off_t>(range.offset_bytes),
+                  static_cast<off_t>(range.size_bytes), POSIX_FADV_WILLNEED);
+}
+
 Result<std::vector<Range>> RawSource::data_ranges(Range range) {
   const uint64_t end = std::min(range.end_bytes(), size_bytes_);
   std::vector<Range> out;

@@ -18,6 +18,7 @@ class RawSource final : public BlockSource {
 
   uint64_t size_bytes() const override { return size_bytes_; }
   Status read_at(uint64_t offset_bytes, MutableByteSpan out) override;
+  void will_read(Range range) override;
   Result<std::vector<Range>> data_ranges(Range range) override;
   Status check_size() const override;
   std::string path() const override { return path_; }

@@ -16,6 +16,7 @@ namespace {
 // Between two pieces a transfer looks whether it should stop.
 constexpr size_t kPieceSizeBytes = 4 * kMiB;
 constexpr size_t kDirectSizeBytesMin = kMiB;
+constexpr size_t kDirectPieceSizeBytes = kMiB;
 
 bool set_direct(const os::Fd& fd, bool direct) {
   const int flags = ::fcntl(fd.get(), F_GETFL);
@@ -41,12 +42,12 @@ Status write_through_cache(const os::Fd& fd, uint64_t offset_bytes, ByteSpan con
 // How much of `content` was written, from its start. The last piece is padded to a whole block:
 // the file is then longer than its content.
 Result<size_t> write_directly(const os::Fd& fd, ByteSpan content, const CancelToken& cancel) {
-  const AlignedBuffer buffer =
-      make_aligned_buffer(std::min(kPieceSizeBytes, round_up(content.size(), kAlignmentBytes)));
+  const AlignedBuffer buffer = make_aligned_buffer(
+      std::min(kDirectPieceSizeBytes, round_up(content.size(), kAlignmentBytes)));
   size_t written = 0;
   while (written < content.size()) {
     RECLO_TRY(cancel.check());
-    const size_t piece = std::min(content.size() - written, kPieceSizeBytes);
+    const size_t piece = std::min(content.size() - written, kDirectPieceSizeBytes);
     const size_t padded = round_up(piece, kAlignmentBytes);
     std::memcpy(buffer.get(), content.data() + written, piece);
     std::memset(buffer.get() + piece, 0, padded - piece);
