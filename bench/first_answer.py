@@ -52,11 +52,14 @@ def boot_local(disk, work):
         stdin=subprocess.DEVNULL)
     try:
         while time.monotonic() < started + LIMIT_S:
+            asked = time.monotonic()
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/cgi-bin/get", timeout=5).read()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/cgi-bin/get", timeout=30).read()
                 return time.monotonic() - started
+            except urllib.error.HTTPError:  # as ReClo does: a request costs a booting guest dearly
+                time.sleep(min(max(0.5, 2 * (time.monotonic() - asked)), 5))
             except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+                time.sleep(0.1)
         raise RuntimeError("the local boot did not answer")
     finally:
         guest.kill()

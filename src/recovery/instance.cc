@@ -22,7 +22,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kLockMax{60};
-constexpr milliseconds kPollEvery{50};
 constexpr seconds kUsernetAnswerMax{2};
 constexpr uint64_t kMemoryDefaultBytes = 2 * kGiB;
 constexpr uint64_t kMemoryMinBytes = 64 * kMiB;
@@ -185,12 +184,14 @@ Status wait_answer(const InstancePaths& paths, const InstanceRecord& record, Pro
   };
   const Stopwatch watch;
   while (deadline.check().ok()) {
-    RECLO_ASSIGN_OR_RETURN(const bool answered, probe_target(target, established, deadline));
-    if (answered) return {};
+    const Stopwatch attempt;
+    RECLO_ASSIGN_OR_RETURN(const Probe probe, probe_target(target, established, deadline));
+    if (probe == Probe::kAnswered) return {};
     if (!is_running(record.machine_process)) return machine_died(paths);
     const std::string detail = last_line(log_tail(paths.serial_log()));
     progress.update({"waiting for the first answer", 0, 0, 0, detail});
-    ignore_error(deadline.sleep_for(kPollEvery), "the loop's condition asks the same");
+    ignore_error(deadline.sleep_for(pause_after(probe, attempt.elapsed())),
+                 "the loop's condition asks the same");
   }
   RECLO_TRY(cancel.check());
   return Error(

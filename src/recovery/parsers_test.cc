@@ -1,6 +1,13 @@
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
+#include <atomic>
+
+#include "base/task_pool.h"
+#include "os/file.h"
 #include "recovery/accelerator.h"
 #include "recovery/forward.h"
 #include "recovery/overlay.h"
@@ -145,6 +152,71 @@ TEST(ProcessRefTest, ReadsStatWhateverTheName) {
 
 TEST(OverlayTest, QuotesSocketPathsInUrls) {
   EXPECT_EQ(nbd_url("/run/a b,c.sock"), "nbd+unix:///?socket=/run/a%20b%2Cc.sock");
+}
+
+TEST(PauseTest, AGuestThatIsNotReadyIsLeftInPeace) {
+  using std::chrono::milliseconds;
+  EXPECT_LE(pause_after(Probe::kNobody, milliseconds(500)), milliseconds(200));
+  EXPECT_GE(pause_after(Probe::kNotReady, milliseconds(0)), milliseconds(500));
+  EXPECT_GE(pause_after(Probe::kNotReady, milliseconds(1500)), milliseconds(3000));
+  EXPECT_LE(pause_after(Probe::kNotReady, milliseconds(30'000)), milliseconds(5000));
+}
+
+// A server that says `words` to whoever connects; its port in `port`.
+class OneAnswer {
+ public:
+  explicit OneAnswer(std::string words) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    RECLO_CHECK(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                ::listen(fd_.get(), 1) == 0 &&
+                ::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    port = ntohs(address.sin_port);
+    pool_.run([this, words = std::move(words)] {
+      const os::Fd client(::accept(fd_.get(), nullptr, nullptr));
+      char request[512];
+      asked = ::recv(client.get(), request, sizeof request, 0) > 0;
+      if (asked) ignore_error(os::write_all(client, as_bytes(words)), "the test sees what arrived");
+      ended = true;
+    });
+  }
+  uint16_t port = 0;
+  std::atomic<bool> asked = false;
+  std::atomic<bool> ended = false;
+
+ private:
+  os::Fd fd_;
+  TaskPool pool_{1};
+};
+
+Result<Probe> probe_http(uint16_t port, bool guest_accepts = true) {
+  WaitTarget target;
+  target.forwarded = true;
+  target.http = true;
+  target.address = "127.0.0.1";
+  target.host_header = "127.0.0.1";
+  target.port = port;
+  target.path = "/";
+  return probe_target(
+      target, [&](const WaitTarget&) -> Result<bool> { return guest_accepts; },
+      CancelToken().with_timeout(std::chrono::seconds(20)));
+}
+
+TEST(ProbeTest, TellsNobodyFromNotReadyFromAnswered) {
+  EXPECT_EQ(probe_http(OneAnswer("HTTP/1.1 503 Service Unavailable\r\n\r\n").port).value(),
+            Probe::kNotReady);
+  EXPECT_EQ(probe_http(OneAnswer("HTTP/1.1 200 OK\r\n\r\nhello").port).value(), Probe::kAnswered);
+  EXPECT_EQ(probe_http(OneAnswer("").port).value(), Probe::kNotReady);
+  EXPECT_EQ(probe_http(1).value(), Probe::kNobody);
+}
+
+TEST(ProbeTest, AsksNothingBeforeTheGuestHasAccepted) {
+  OneAnswer server("HTTP/1.1 200 OK\r\n\r\nhello");
+  EXPECT_EQ(probe_http(server.port, false).value(), Probe::kNobody);
+  while (!server.ended) std::this_thread::yield();
+  EXPECT_FALSE(server.asked);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -17,9 +18,13 @@ namespace reclo::recovery {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds kUnestablishedMax{500};
-constexpr milliseconds kEstablishedMax{10'000};
-constexpr milliseconds kCheckEvery{50};
+constexpr milliseconds kUnestablishedMax{1'000};
+constexpr milliseconds kEstablishedMax{30'000};
+constexpr milliseconds kCheckEvery{100};
+constexpr milliseconds kPauseMin{100};
+constexpr milliseconds kNotReadyPauseMin{500};
+constexpr milliseconds kNotReadyPauseMax{5'000};
+constexpr int kPauseForEachTaken = 2;           // the guest has two thirds of the time to itself
 constexpr size_t kResponseSizeBytesMax = 4096;  // the status line is at its start
 constexpr int kHttpServerError = 500;
 
@@ -57,25 +62,34 @@ class Attempt {
   Attempt(const WaitTarget& target, const EstablishedCheck& established)
       : target_(target), established_(established) {}
 
-  Result<bool> run(const CancelToken& cancel) {
+  Result<Probe> run(const CancelToken& cancel) {
     auto fd = begin_connect(target_);
-    if (!fd.ok()) return false;
+    if (!fd.ok()) return Probe::kNobody;
     const CancelToken first = cancel.with_timeout(kUnestablishedMax);
-    if (!wait_ready(*fd, POLLOUT, first).ok() || !connected(*fd)) return false;
-    if (!target_.http && !target_.forwarded) return true;
-    if (target_.http) send_request(*fd);
+    if (!wait_ready(*fd, POLLOUT, first).ok() || !connected(*fd)) return Probe::kNobody;
+    if (!target_.http && !target_.forwarded) return Probe::kAnswered;
     const CancelToken last = cancel.with_timeout(kEstablishedMax);
     bool guest_side = !target_.forwarded;
+    bool asked = false;
     for (;;) {
-      if (!last.check().ok() || (!guest_side && first.fired())) return false;
+      // Not before: QEMU keeps what is sent to a guest that does not listen yet, also of
+      // connections that were given up, and a server that comes up would work through all of it
+      // first.
+      if (guest_side && target_.http && !asked) send_request(*fd);
+      asked = guest_side;
+      if (!guest_side && first.fired()) return Probe::kNobody;
+      if (!last.check().ok()) return Probe::kNotReady;
       const Status ready = wait_ready(*fd, POLLIN, last.with_timeout(kCheckEvery));
       if (ready.ok()) {
         const Heard heard = hear(*fd);
-        if (heard != Heard::kMore) return heard == Heard::kAnswer;
+        if (heard == Heard::kAnswer) return Probe::kAnswered;
+        // A forward whose guest refuses is closed without a word, too.
+        if (heard == Heard::kNothing)
+          return guest_side || !response_.empty() ? Probe::kNotReady : Probe::kNobody;
       }
       if (!guest_side) {
         RECLO_ASSIGN_OR_RETURN(guest_side, established_(target_));
-        if (guest_side && !target_.http) return true;
+        if (guest_side && !target_.http) return Probe::kAnswered;
       }
     }
   }
@@ -146,9 +160,15 @@ bool usernet_established(std::string_view info_usernet, const WaitTarget& target
   return false;
 }
 
-Result<bool> probe_target(const WaitTarget& target, const EstablishedCheck& established,
-                          const CancelToken& cancel) {
+Result<Probe> probe_target(const WaitTarget& target, const EstablishedCheck& established,
+                           const CancelToken& cancel) {
   return Attempt(target, established).run(cancel);
+}
+
+milliseconds pause_after(Probe probe, std::chrono::nanoseconds attempt_took) {
+  if (probe != Probe::kNotReady) return kPauseMin;
+  const auto took = std::chrono::duration_cast<milliseconds>(attempt_took);
+  return std::clamp(took * kPauseForEachTaken, kNotReadyPauseMin, kNotReadyPauseMax);
 }
 
 }  // namespace reclo::recovery

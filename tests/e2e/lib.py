@@ -75,7 +75,13 @@ class Office:
             return None
 
     def wait(self, path="/cgi-bin/get", limit_s=BOOT_LIMIT_S):
-        return wait_until(lambda: self.try_get(path), limit_s, f"an answer from {self.url}{path}")
+        def ask():
+            answer = self.try_get(path)
+            if not answer:
+                time.sleep(1)  # a request costs a booting guest dearly
+            return answer
+
+        return wait_until(ask, limit_s, f"an answer from {self.url}{path}")
 
     def put(self, text):
         answer = self.get("/cgi-bin/put?" + urllib.parse.quote(text))
