@@ -23,8 +23,11 @@ bool equals_parent(const SegmentResult& result, const repo::Leaf& parent) {
 }  // namespace
 
 SegmentProcessor::SegmentProcessor(const PipelineContext& context)
-    : context_(context), segment_(kSegmentSizeBytes, 0) {
-  context.hasher->page_tags(ByteSpan(segment_).first(kPageSizeBytes), {&zero_page_tag_, 1});
+    : context_(context),
+      memory_(make_aligned_buffer(kSegmentSizeBytes)),
+      segment_(memory_.get(), kSegmentSizeBytes) {
+  std::memset(segment_.data(), 0, segment_.size());
+  context.hasher->page_tags(segment_.first(kPageSizeBytes), {&zero_page_tag_, 1});
 }
 
 // Afterwards segment_ holds the segment as it will be restored (what is not read is zeros), and
@@ -57,16 +60,15 @@ Status SegmentProcessor::read_and_tag(uint64_t segment_index) {
 
 Status SegmentProcessor::read_piece(uint64_t segment_start_bytes, disk::Range piece) {
   const StageTimer timer(*context_.statistics, Stage::kRead);
-  return context_.source->read_at(
-      segment_start_bytes + piece.offset_bytes,
-      MutableByteSpan(segment_).subspan(piece.offset_bytes, piece.size_bytes));
+  return context_.source->read_at(segment_start_bytes + piece.offset_bytes,
+                                  segment_.subspan(piece.offset_bytes, piece.size_bytes));
 }
 
 // A page of zeros is a hole; the runs between such pages are tagged at once.
 void SegmentProcessor::tag_piece(disk::Range piece) {
   const StageTimer timer(*context_.statistics, Stage::kHash);
   const auto page_bytes = [&](uint64_t first, uint64_t count) {
-    return ByteSpan(segment_).subspan(first * kPageSizeBytes, count * kPageSizeBytes);
+    return segment_.subspan(first * kPageSizeBytes, count * kPageSizeBytes);
   };
   const uint64_t piece_end = divide_up(piece.end_bytes(), kPageSizeBytes);
   for (uint64_t page = piece.offset_bytes / kPageSizeBytes; page < piece_end;) {
@@ -163,7 +165,7 @@ Result<std::optional<repo::ChunkRef>> SegmentProcessor::find_existing(const Chun
 
 ByteSpan SegmentProcessor::gather(const ChunkPlan& plan) {
   const auto run_bytes = [&](const PageRun& run) {
-    return ByteSpan(segment_).subspan(run.first_page * kPageSizeBytes, run.pages * kPageSizeBytes);
+    return segment_.subspan(run.first_page * kPageSizeBytes, run.pages * kPageSizeBytes);
   };
   if (plan.runs.size() == 1) return run_bytes(plan.runs[0]);
   gathered_.clear();

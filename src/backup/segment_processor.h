@@ -12,6 +12,7 @@
 #include "backup/segment_diff.h"
 #include "backup/segment_plan.h"
 #include "backup/statistics.h"
+#include "base/aligned.h"
 #include "crypto/hash.h"
 #include "repo/codec.h"
 #include "repo/map_reader.h"
@@ -72,7 +73,8 @@ class SegmentProcessor {
 
   const PipelineContext& context_;
   PageTag zero_page_tag_;
-  Bytes segment_;                   // 4 MiB
+  const AlignedBuffer memory_;
+  const MutableByteSpan segment_;   // all 4 MiB of it
   std::vector<disk::Range> dirty_;  // which parts of segment_ hold data of the last segment
   Bytes gathered_;
   Bytes check_;

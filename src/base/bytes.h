@@ -11,11 +11,9 @@
 #include <string_view>
 #include <vector>
 
-#include "base/aligned.h"
-
 namespace reclo {
 
-using Bytes = std::vector<uint8_t, AlignedAllocator<uint8_t>>;
+using Bytes = std::vector<uint8_t>;
 using ByteSpan = std::span<const uint8_t>;
 using MutableByteSpan = std::span<uint8_t>;
 

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <mutex>
 
+#include "base/aligned.h"
 #include "base/limits.h"
 #include "disk/device_use.h"
 #include "disk/raw_source.h"

@@ -12,6 +12,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "base/aligned.h"
 #include "base/cancel.h"
 #include "base/ids.h"
 

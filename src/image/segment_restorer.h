@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/aligned.h"
 #include "disk/block_sink.h"
 #include "disk/block_source.h"
 #include "image/chunk_fetch.h"

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/aligned.h"
 #include "base/limits.h"
 #include "os/file.h"
 
