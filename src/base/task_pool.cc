@@ -74,10 +74,16 @@ void TaskGroup::spawn(std::function<Status()> task) {
 }
 
 void TaskGroup::finished(Status status) {
-  if (!status.ok()) stop_.request_stop();
+  if (!status.ok()) {
+    // The cause is noted before the others are stopped: what they then return is its effect.
+    {
+      std::lock_guard lock(mutex_);
+      if (!first_error_) first_error_ = status.error();
+    }
+    stop_.request_stop();
+  }
   // Notify under the lock: wait() may destroy this group as soon as it sees running_ == 0.
   std::lock_guard lock(mutex_);
-  if (!status.ok() && !first_error_) first_error_ = status.error();
   --running_;
   changed_.notify_all();
 }

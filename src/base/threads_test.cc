@@ -28,6 +28,20 @@ TEST(ChannelTest, DeliversAllAndEnds) {
   EXPECT_EQ(sum, 500500);
 }
 
+TEST(TaskGroupTest, TheCauseIsToldAndNotItsEffect) {
+  for (int round = 0; round < 500; ++round) {
+    TaskPool pool(4);
+    TaskGroup group(pool, CancelToken());
+    for (int i = 0; i < 3; ++i)
+      group.spawn([&]() -> Status {
+        while (group.token().check().ok()) continue;
+        return group.token().check();
+      });
+    group.spawn([]() -> Status { return Error(Code::kIo, "the cause"); });
+    ASSERT_EQ(group.wait().error().message(), "the cause") << "round " << round;
+  }
+}
+
 TEST(TaskGroupTest, FirstErrorStopsTheOthers) {
   TaskPool pool(2);
   TaskGroup group(pool, CancelToken());
