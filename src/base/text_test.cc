@@ -45,7 +45,20 @@ TEST(UnitsTest, ParsesWhatPeopleWrite) {
 TEST(TimeTest, RoundTrips) {
   const char* text = "2026-11-23T07:05:09.120Z";
   EXPECT_EQ(format_time(parse_time(text).value()), text);
-  EXPECT_FALSE(parse_time("2026-11-23").ok());
+}
+
+// Services leave the fraction out (IMDS, STS), or write one of any length.
+TEST(TimeTest, TakesAnyFractionAndNothingElse) {
+  EXPECT_EQ(format_time(parse_time("2026-11-23T07:05:09Z").value()), "2026-11-23T07:05:09.000Z");
+  EXPECT_EQ(format_time(parse_time("2024-02-29T23:59:59.5Z").value()), "2024-02-29T23:59:59.500Z");
+  EXPECT_EQ(format_time(parse_time("1969-12-31T23:59:59.123456789Z").value()),
+            "1969-12-31T23:59:59.123Z");
+  for (const char* bad :
+       {"", "Z", "2026-11-23", "2026-11-23T07:05:09", "2026-11-23T07:05:09.Z",
+        "2026-11-23T07:05:09+01:00", "2026-13-01T00:00:00Z", "2025-02-29T00:00:00Z",
+        "2026-11-23T24:00:00Z", "2026-11-23T07:60:00Z", "2026-11-23T 7:05:09Z",
+        "+026-11-23T07:05:09Z", "2026-11-23t07:05:09Z", "2026-11-23T07:05:09.1e3Z"})
+    EXPECT_FALSE(parse_time(bad).ok()) << bad;
 }
 
 TEST(JsonTest, RefusesWrongTypesAndDepth) {

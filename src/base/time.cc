@@ -2,10 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
+#include <array>
 #include <ctime>
 
 namespace reclo {
+namespace {
+
+constexpr std::string_view kTimeForm = "0000-00-00T00:00:00";
+constexpr size_t kTimeSizeMax = 40;
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+}  // namespace
 
 WallTime wall_now() {
   return std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
@@ -23,21 +31,39 @@ std::string format_time(WallTime time) {
 }
 
 Result<WallTime> parse_time(std::string_view text) {
-  int year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0, ms = 0;
-  int used = 0;
-  const std::string copy(text);
-  const int fields = std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month,
-                                 &day, &hour, &minute, &second, &ms, &used);
-  if (fields != 7 || static_cast<size_t>(used) != copy.size())
-    return Error(Code::kInvalidArgument, "not an RFC 3339 UTC time: '" + copy + "'");
-  std::tm utc{};
-  utc.tm_year = year - 1900;
-  utc.tm_mon = month - 1;
-  utc.tm_mday = day;
-  utc.tm_hour = hour;
-  utc.tm_min = minute;
-  utc.tm_sec = second;
-  return WallTime(std::chrono::milliseconds(static_cast<int64_t>(timegm(&utc)) * 1000 + ms));
+  namespace chrono = std::chrono;
+  const Error bad(Code::kInvalidArgument,
+                  fmt::format("not an RFC 3339 UTC time: '{}'", text.substr(0, kTimeSizeMax)));
+  // "2026-11-23T07:05:09Z", with any fraction of a second before the Z.
+  if (text.size() < kTimeForm.size() + 1 || text.size() > kTimeSizeMax || text.back() != 'Z')
+    return bad;
+  std::string_view fraction = text.substr(kTimeForm.size());
+  fraction.remove_suffix(1);
+  if (!fraction.empty() && (fraction.size() == 1 || fraction.front() != '.')) return bad;
+  int ms = 0;
+  for (size_t i = 1; i < fraction.size(); ++i) {
+    if (!is_digit(fraction[i])) return bad;
+    if (i <= 3) ms = ms * 10 + (fraction[i] - '0');
+  }
+  for (size_t i = fraction.size(); !fraction.empty() && i <= 3; ++i) ms *= 10;
+
+  std::array<int, 6> fields{};  // year to second
+  size_t field = 0;
+  for (size_t i = 0; i < kTimeForm.size(); ++i) {
+    if (kTimeForm[i] == '0') {
+      if (!is_digit(text[i])) return bad;
+      fields[field] = fields[field] * 10 + (text[i] - '0');
+    } else {
+      if (text[i] != kTimeForm[i]) return bad;
+      ++field;
+    }
+  }
+  const auto [year, month, day, hour, minute, second] = fields;
+  const chrono::year_month_day date{chrono::year(year), chrono::month(static_cast<unsigned>(month)),
+                                    chrono::day(static_cast<unsigned>(day))};
+  if (!date.ok() || hour > 23 || minute > 59 || second > 60) return bad;  // 60: a leap second
+  return WallTime(chrono::sys_days(date).time_since_epoch() + chrono::hours(hour) +
+                  chrono::minutes(minute) + chrono::seconds(second) + chrono::milliseconds(ms));
 }
 
 }  // namespace reclo

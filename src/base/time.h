@@ -14,6 +14,7 @@ using WallTime = std::chrono::time_point<std::chrono::system_clock, std::chrono:
 WallTime wall_now();
 /// "2026-11-23T07:05:09.120Z"
 std::string format_time(WallTime time);
+/// RFC 3339 in UTC ("Z"), with or without a fraction of a second, which is cut to milliseconds.
 Result<WallTime> parse_time(std::string_view text);
 
 /// Measures from construction on.
