@@ -13,10 +13,10 @@
 #include <cerrno>
 #include <mutex>
 
-#include "base/aligned.h"
 #include "base/limits.h"
 #include "disk/device_use.h"
 #include "disk/raw_source.h"
+#include "os/direct_io.h"
 #include "os/fd.h"
 #include "os/file.h"
 
@@ -36,8 +36,7 @@ class RawSink final : public BlockSink {
         target_size_bytes_(target_size_bytes),
         is_device_(is_device),
         starts_zeroed_(starts_zeroed),
-        direct_fd_(::open(fmt::format("/proc/self/fd/{}", fd_.get()).c_str(),
-                          O_WRONLY | O_DIRECT | O_CLOEXEC)) {}
+        direct_fd_(os::reopen_for_direct_writes(fd_)) {}
 
   uint64_t size_bytes() const override { return size_bytes_; }
   bool starts_zeroed() const override { return starts_zeroed_; }
@@ -54,7 +53,6 @@ class RawSink final : public BlockSink {
   uint64_t clip(uint64_t offset_bytes, uint64_t size_bytes);
   bool give_back_space(uint64_t offset_bytes, uint64_t size_bytes);
   Status write_zero_bytes(uint64_t offset_bytes, uint64_t size_bytes);
-  size_t write_directly(uint64_t offset_bytes, ByteSpan data);
 
   const std::string path_;
   os::Fd fd_;
@@ -87,35 +85,16 @@ uint64_t RawSink::clip(uint64_t offset_bytes, uint64_t size_bytes) {
 Status RawSink::write_at(uint64_t offset_bytes, ByteSpan data) {
   RECLO_TRY(check_inside(offset_bytes, data.size()));
   data = data.first(clip(offset_bytes, data.size()));
-  const size_t done = write_directly(offset_bytes, data);
-  if (done == data.size()) return {};
-  offset_bytes += done;
-  data = data.subspan(done);
+  if (data.size() >= kDirectSizeBytesMin) {
+    const size_t done = os::write_directly(direct_fd_, offset_bytes, data);
+    offset_bytes += done;
+    data = data.subspan(done);
+  }
+  if (data.empty()) return {};
   std::unique_lock lock(file_mutex_, std::defer_lock);
   if (!is_device_) lock.lock();
   RECLO_TRY_WITH(os::write_at(fd_, offset_bytes, data), path_);
   return {};
-}
-
-// How much was written, from the start: what is large, at block boundaries, and not refused. It
-// spares a copy, the server's page cache, and the wait for writeback at the end. What fails is
-// tried again the ordinary way, which tells why.
-size_t RawSink::write_directly(uint64_t offset_bytes, ByteSpan data) {
-  const auto address = reinterpret_cast<uintptr_t>(data.data());
-  if (!direct_fd_.valid() || data.size() < kDirectSizeBytesMin ||
-      (address | offset_bytes) % kAlignmentBytes != 0)
-    return 0;
-  const size_t whole_blocks = data.size() / kAlignmentBytes * kAlignmentBytes;
-  size_t done = 0;
-  while (done < whole_blocks) {
-    const ssize_t put = ::pwrite(direct_fd_.get(), data.data() + done, whole_blocks - done,
-                                 static_cast<off_t>(offset_bytes + done));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) break;
-    done += static_cast<size_t>(put);
-    if (static_cast<size_t>(put) % kAlignmentBytes != 0) break;
-  }
-  return done;
 }
 
 bool RawSink::give_back_space(uint64_t offset_bytes, uint64_t size_bytes) {

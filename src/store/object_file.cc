@@ -1,14 +1,13 @@
 #include "store/object_file.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "base/aligned.h"
 #include "base/limits.h"
+#include "os/direct_io.h"
 #include "os/file.h"
 
 namespace reclo::store {
@@ -18,12 +17,6 @@ namespace {
 constexpr size_t kPieceSizeBytes = 4 * kMiB;
 constexpr size_t kDirectSizeBytesMin = kMiB;
 constexpr size_t kDirectPieceSizeBytes = kMiB;
-
-bool set_direct(const os::Fd& fd, bool direct) {
-  const int flags = ::fcntl(fd.get(), F_GETFL);
-  return flags >= 0 &&
-         ::fcntl(fd.get(), F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
-}
 
 Status write_through_cache(const os::Fd& fd, uint64_t offset_bytes, ByteSpan content,
                            const CancelToken& cancel) {
@@ -40,24 +33,20 @@ Status write_through_cache(const os::Fd& fd, uint64_t offset_bytes, ByteSpan con
   return {};
 }
 
-// How much of `content` was written, from its start. The last piece is padded to a whole block:
-// the file is then longer than its content.
-Result<size_t> write_directly(const os::Fd& fd, ByteSpan content, const CancelToken& cancel) {
-  const AlignedBuffer buffer = make_aligned_buffer(
-      std::min(kDirectPieceSizeBytes, round_up(content.size(), kAlignmentBytes)));
+// How much of `content` was written, from its start. An object's bytes lie anywhere in memory, so
+// they go by way of an aligned buffer, which stays in the processor's cache.
+Result<size_t> write_past_cache(const os::Fd& fd, ByteSpan content, const CancelToken& cancel) {
+  const os::Fd direct = os::reopen_for_direct_writes(fd);
+  if (!direct.valid()) return size_t{0};
+  const AlignedBuffer buffer = make_aligned_buffer(kDirectPieceSizeBytes);
   size_t written = 0;
   while (written < content.size()) {
     RECLO_TRY(cancel.check());
     const size_t piece = std::min(content.size() - written, kDirectPieceSizeBytes);
-    const size_t padded = round_up(piece, kAlignmentBytes);
     std::memcpy(buffer.get(), content.data() + written, piece);
-    std::memset(buffer.get() + piece, 0, padded - piece);
-    const ssize_t put = ::pwrite(fd.get(), buffer.get(), padded, static_cast<off_t>(written));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0 && errno != EINVAL) return Error::from_errno(errno, "write");
-    // Refused after all, or cut short: the rest goes the ordinary way, which tells why.
-    if (put != static_cast<ssize_t>(padded)) return written;
-    written += piece;
+    const size_t put = os::write_directly(direct, written, {buffer.get(), piece});
+    written += put;
+    if (put != piece) break;
   }
   return written;
 }
@@ -65,14 +54,11 @@ Result<size_t> write_directly(const os::Fd& fd, ByteSpan content, const CancelTo
 }  // namespace
 
 Status write_object_file(const os::Fd& fd, ByteSpan content, const CancelToken& cancel) {
-  if (content.size() < kDirectSizeBytesMin || !set_direct(fd, true))
-    return write_through_cache(fd, 0, content, cancel);
-  RECLO_ASSIGN_OR_RETURN(const size_t written, write_directly(fd, content, cancel));
-  set_direct(fd, false);
-  RECLO_TRY(write_through_cache(fd, written, content.subspan(written), cancel));
-  if (::ftruncate(fd.get(), static_cast<off_t>(content.size())) != 0)
-    return Error::from_errno(errno, "set the size");
-  return {};
+  size_t written = 0;
+  if (content.size() >= kDirectSizeBytesMin) {
+    RECLO_ASSIGN_OR_RETURN(written, write_past_cache(fd, content, cancel));
+  }
+  return write_through_cache(fd, written, content.subspan(written), cancel);
 }
 
 }  // namespace reclo::store

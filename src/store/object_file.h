@@ -1,8 +1,5 @@
-// Writing the bytes of a new object's file, large ones past the page cache.
-//
-// A pack is written once and not read again soon: through the page cache it would cost a copy of
-// 16 MiB, push out what the server itself has cached, and wait for writeback at the fsync (here
-// 210 MB/s instead of 1.3 GB/s, docs/performance.md).
+// Writing the bytes of a new object's file, large ones past the page cache: a pack is written once
+// and not read again soon.
 #pragma once
 
 #include "base/bytes.h"
