@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "backup/backup_plan.h"
+#include "backup/known_sessions.h"
 #include "backup/map_pack_cache.h"
+#include "backup/open_disks.h"
 #include "backup/ordered_window.h"
 #include "backup/pack_pipeline.h"
 #include "backup/segment_processor.h"
@@ -24,14 +26,6 @@ constexpr std::string_view kMapCacheFolder = "maps";
 // A worker costs up to 13 MiB (its segment, and two results in the window): six of them, the packs
 // under way and the maps stay below 256 MiB, and saturate a 10 Gbit/s uplink.
 constexpr size_t kWorkersByDefaultMax = 6;
-
-// One disk, opened and looked at.
-struct OpenDisk {
-  std::unique_ptr<disk::BlockSource> source;
-  SegmentPlan plan;
-  std::optional<size_t> parent_index;  // the same disk in the parent point
-  std::optional<PageTagFile> tags;     // set when they describe the parent
-};
 
 // Everything of one run, so that its steps can be functions of their own.
 class BackupRun {
@@ -55,10 +49,7 @@ class BackupRun {
   bool read_parent() const { return start_.parent.has_value() && session_ != nullptr; }
 
  private:
-  Status open_disks();
-  std::string disks_signature() const;
   Status begin_session();
-  Status match_parent_disks();
   Result<repo::DiskRecord> back_up_disk(size_t disk_index, PackPipeline& packs, TaskGroup& group);
   PipelineContext context_for(size_t disk_index, PackPipeline& packs);
   Status assemble(size_t disk_index, OrderedWindow<SegmentResult>& window, PackPipeline& packs,
@@ -91,63 +82,6 @@ class BackupRun {
   uint64_t done_disks_bytes_ = 0;
   std::vector<std::string> warnings_;
 };
-
-Status BackupRun::open_disks() {
-  for (const std::string& path : options_.disks) {
-    OpenDisk disk;
-    RECLO_ASSIGN_OR_RETURN_WITH(disk.source, disk::open_source(path, cancel_), path);
-    if (disk.source->size_bytes() == 0)
-      return Error(Code::kInvalidArgument, path + ": the disk is empty");
-    if (disk.source->size_bytes() > kDiskSizeBytesMax)
-      return Error(Code::kUnsupported, path + ": disks above 16 PiB are not supported");
-    RECLO_ASSIGN_OR_RETURN_WITH(disk.plan, SegmentPlan::make(*disk.source, cancel_), path);
-    total_bytes_ += disk.source->size_bytes();
-    disks_.push_back(std::move(disk));
-  }
-  return {};
-}
-
-// What a resumed session must find again: the same disks in the same order.
-std::string BackupRun::disks_signature() const {
-  std::string out;
-  for (const OpenDisk& disk : disks_)
-    out += fmt::format("{}\t{}\n", disk.source->path(), disk.source->size_bytes());
-  return out;
-}
-
-Status BackupRun::match_parent_disks() {
-  for (size_t i = 0; i < disks_.size(); ++i) {
-    OpenDisk& disk = disks_[i];
-    disk.parent_index.reset();
-    disk.tags.reset();
-    if (!start_.parent) continue;
-    const auto& old_disks = start_.parent->record.disks;
-    const auto same_name = std::find_if(old_disks.begin(), old_disks.end(), [&](const auto& old) {
-      return old.name == disk.source->path();
-    });
-    if (same_name != old_disks.end()) {
-      disk.parent_index = static_cast<size_t>(same_name - old_disks.begin());
-    } else if (i < old_disks.size() && old_disks.size() == disks_.size() &&
-               old_disks[i].size_bytes == disk.source->size_bytes()) {
-      disk.parent_index = i;  // renamed, as kernels and people do
-    }
-    // Tags of a disk that shrank name pages that its map no longer has: they would hide data when
-    // it grows again, so they are not used then.
-    if (disk.parent_index != i || options_.full ||
-        old_disks[i].size_bytes > disk.source->size_bytes())
-      continue;
-    RECLO_ASSIGN_OR_RETURN(PageTagFile tags, PageTagFile::open(state_.tags_path(i)));
-    if (tags.described_point() == start_.parent->record.id) {
-      disk.tags = std::move(tags);
-    } else {
-      warnings_.push_back(
-          fmt::format("{}: the memory of its pages is lost; what changed is found by "
-                      "comparing whole chunks this time",
-                      disk.source->path()));
-    }
-  }
-  return {};
-}
 
 Status BackupRun::begin_session() {
   repo::SessionOptions session_options;
@@ -182,7 +116,7 @@ Status BackupRun::begin_session() {
   JournalHeader header;
   header.session = session_->id();
   if (start_.parent) header.parent = start_.parent->record.id;
-  header.disks = disks_signature();
+  header.disks = disks_signature(disks_);
   RECLO_ASSIGN_OR_RETURN(journal_, Journal::create(state_.journal_path(), header));
   return {};
 }
@@ -363,12 +297,14 @@ void BackupRun::fill_statistics(repo::PointRecord& record) const {
 }
 
 Result<BackupReport> BackupRun::run() {
-  RECLO_TRY(open_disks());
-  RECLO_ASSIGN_OR_RETURN(
-      start_, find_starting_point(state_, repository_, disks_signature(), parent_use_, cancel_));
+  RECLO_ASSIGN_OR_RETURN(disks_, open_disks(options_.disks, cancel_));
+  for (const OpenDisk& disk : disks_) total_bytes_ += disk.source->size_bytes();
+  RECLO_ASSIGN_OR_RETURN(start_, find_starting_point(state_, repository_, disks_signature(disks_),
+                                                     parent_use_, cancel_));
   warnings_ = start_.warnings;
   RECLO_TRY(begin_session());
-  RECLO_TRY(match_parent_disks());
+  if (start_.parent)
+    RECLO_TRY(match_parent_disks(disks_, start_.parent->record, state_, options_.full, warnings_));
   RECLO_ASSIGN_OR_RETURN(index_, ChunkIndex::open(state_.path("chunks.index"), session_->id()));
   if (start_.resume)
     for (const JournaledChunk& entry : start_.resume->chunks)
@@ -398,6 +334,12 @@ Result<BackupReport> BackupRun::run() {
   // point.
   if (const Status finished = finish_commit(state_, report.point); !finished.ok())
     warnings_.push_back("the state folder could not be updated: " + finished.error().message());
+  // After the point is remembered: with the other order a crash could hide points from the next
+  // run.
+  start_.sessions.insert(report.point.record.id);
+  if (const Status kept = store_known_sessions(state_.path(kKnownSessionsFile), start_.sessions);
+      !kept.ok())
+    log_warning("{}", kept.error().message());
   report.resumed = start_.resume.has_value();
   report.warnings = std::move(warnings_);
   for (OpenDisk& disk : disks_) report.allocations.push_back(disk.plan.allocation());

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "backup/known_sessions.h"
 #include "backup/page_tags.h"
 #include "base/kill_point.h"
 #include "base/limits.h"
@@ -28,24 +29,61 @@ Result<bool> session_ended(const repo::Repository& repository, const MachineId& 
   return end.error();
 }
 
-// The newest point: the remembered one, or what a listing finds when that is gone.
-Status find_newest(ServerState& state, const repo::Repository& repository,
+// Looks at what the repository holds beyond this state folder's memory: the folder may have been
+// set back (known_sessions.h).
+Status find_unknown_points(const ServerState& state, const repo::Repository& repository,
+                           const repo::MachineRecord& machine, StartingPoint& start,
+                           const CancelToken& cancel) {
+  const std::set<SessionId> known = load_known_sessions(state.path(kKnownSessionsFile));
+  RECLO_ASSIGN_OR_RETURN(const std::set<SessionId> present,
+                         list_sessions(repository, machine.id, cancel));
+  for (const SessionId& session : present) {
+    if (known.contains(session) || session == start.parent->record.id) {
+      start.sessions.insert(session);
+      continue;
+    }
+    auto point = load_if_there(repository, machine, session, cancel);
+    if (!point.ok()) {
+      const Code code = point.error().code();
+      if (code != Code::kCorruption && code != Code::kUnsupported) return std::move(point).error();
+      start.warnings.push_back(point.error().message());
+      continue;
+    }
+    if (!*point) continue;  // fenced, or still open
+    start.sessions.insert(session);
+    if ((*point)->record.sequence > start.newest->record.sequence) start.newest = std::move(*point);
+  }
+  if (start.newest->record.id != start.parent->record.id)
+    start.warnings.push_back(
+        fmt::format("this server was set back to recovery point {} (number {}), while the "
+                    "repository has points up to {} (number {}): this backup follows those, "
+                    "with the server as it is now",
+                    start.parent->record.id.short_hex(), start.parent->record.sequence,
+                    start.newest->record.id.short_hex(), start.newest->record.sequence));
+  return {};
+}
+
+// The remembered point, or what a listing finds when that is gone.
+Status find_newest(const ServerState& state, const repo::Repository& repository,
                    const repo::MachineRecord& machine, StartingPoint& start,
                    const CancelToken& cancel) {
   if (state.last_point()) {
-    RECLO_ASSIGN_OR_RETURN(start.newest,
+    RECLO_ASSIGN_OR_RETURN(start.parent,
                            load_if_there(repository, machine, state.last_point()->id, cancel));
-    if (start.newest && start.newest->digest != state.last_point()->digest)
+    if (start.parent && start.parent->digest != state.last_point()->digest)
       start.warnings.push_back(
           "the record of the last recovery point was exchanged in the repository");
-    if (start.newest) return {};
+    start.newest = start.parent;
+    if (start.parent) return find_unknown_points(state, repository, machine, start, cancel);
     start.warnings.push_back(
         fmt::format("the last recovery point {} is no longer in the repository",
                     state.last_point()->id.short_hex()));
   }
   RECLO_ASSIGN_OR_RETURN(repo::MachinePoints points, repository.points(machine, cancel));
   for (std::string& warning : points.warnings) start.warnings.push_back(std::move(warning));
+  for (const repo::Point& point : points.points) start.sessions.insert(point.record.id);
   if (!points.points.empty()) start.newest = std::move(points.points.back());
+  start.parent = start.newest;
   return {};
 }
 
@@ -95,7 +133,8 @@ Result<StartingPoint> find_starting_point(ServerState& state, const repo::Reposi
     }
   }
   RECLO_TRY(find_newest(state, repository, machine, start, cancel));
-  if (parent_use == ParentUse::kNewest) start.parent = start.newest;
+  std::optional<repo::Point> parent = start.parent;
+  if (parent_use == ParentUse::kNone) start.parent.reset();
   if (journal) {
     // A session that stores everything anew is continued as that.
     if (!journal->header.parent) start.parent.reset();
@@ -106,7 +145,7 @@ Result<StartingPoint> find_starting_point(ServerState& state, const repo::Reposi
     if (fits) {
       start.resume = std::move(journal);
     } else if (parent_use == ParentUse::kNewest) {
-      start.parent = start.newest;
+      start.parent = std::move(parent);
     }
   }
   return start;

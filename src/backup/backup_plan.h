@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace reclo::backup {
 
 struct StartingPoint {
   std::optional<repo::Point> newest;     // the chain continues from here
+  std::set<SessionId> sessions;          // seen so far; to be remembered with the new point
   std::optional<repo::Point> parent;     // pages are compared with this one; usually the newest
   std::optional<JournalContent> resume;  // an interrupted session of the same disks and parent
   std::vector<std::string> warnings;

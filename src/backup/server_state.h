@@ -3,7 +3,8 @@
 //   keys.json       its map key and signing key (mode 0600): enough to write, not to read back
 //   state.json      the last committed recovery point
 //   lock            held while a backup runs
-//   session.journal, disk-<n>.tags(.new), chunks.index, maps/   memories; losing them costs upload
+//   session.journal, disk-<n>.tags(.new), chunks.index, maps/,
+//   sessions.known           memories; losing them costs upload
 //
 // And STATE/repositories/<repository>/pin.json: the public key that was seen first. A repository
 // whose public key changes is refused: a storage provider must not be able to have data sealed to a

@@ -24,6 +24,7 @@ inline constexpr uint64_t kDiskSizeBytesMax =
 inline constexpr uint32_t kExtentsPerLeafMax = kPagesPerSegment;
 inline constexpr size_t kRecordSizeBytesMax = 4 * kMiB;  // begin, end, machine.json, reclo.json
 inline constexpr size_t kNodeSizeBytesMax = 256 * kKiB;  // a map leaf or inner node, decoded
+inline constexpr size_t kSessionsMax = 1000000;          // of one machine, what programs handle
 
 // ---- writer's choices
 inline constexpr uint64_t kPackSizeBytesTarget = 16 * kMiB;

@@ -193,7 +193,7 @@ TEST_F(Mutator, NoBitFlipsUnnoticed) {
   std::set<uint8_t> thorough;
   for (const auto& [key, object] : objects_) {
     std::set<size_t> places = {0, object.size() / 2, object.size() - 1};
-    for (int i = 0; i < 3; ++i) places.insert(random() % object.size());
+    for (int i = 0; i < 6; ++i) places.insert(random() % object.size());
     // Each field of a pack's header, its padding, trailer and footer; once for each kind of pack.
     if (kind_of(key) == Kind::kPack && thorough.insert(object[10]).second)
       places.insert({8, 10, 11, 12, 28, 44, 60, 64, 66, 70, 149, 200, 511, 512, object.size() - 4,

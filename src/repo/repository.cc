@@ -13,7 +13,6 @@
 namespace reclo::repo {
 namespace {
 
-constexpr size_t kSessionsMax = 1000000;
 
 struct SessionKeys {
   bool begun = false;

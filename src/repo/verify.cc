@@ -14,7 +14,6 @@
 namespace reclo::repo {
 namespace {
 
-constexpr size_t kSessionsMax = 1000000;
 
 // One check of one repository.
 class Verifier {
