@@ -110,11 +110,23 @@ TEST_F(BlockImageTest, ConcurrentReadersFetchEachChunkOnce) {
 }
 
 TEST_F(BlockImageTest, SequentialReadsAreFetchedAheadInLargeRequests) {
-  open(0);
+  // A store with some way to it: in memory the reader can be faster than what fetches ahead of it.
+  auto copy = std::make_unique<store::MemoryStore>();
+  must(store_.list(
+      "",
+      [&](const store::ObjectInfo& info) -> Status {
+        copy->overwrite(info.key, must(store_.get(info.key, kGiB, test_limit())));
+        return {};
+      },
+      test_limit()));
+  store::FaultStore distant(std::move(copy),
+                            {.delay_percent = 100, .delay = std::chrono::milliseconds(3)});
+  open(0, {}, &distant);
   for (uint64_t at = 0; at + 64 * kKiB <= disk_.size(); at += 64 * kKiB)
     ASSERT_TRUE(read(at, 64 * kKiB) == expected(at, 64 * kKiB, 0));
   const BlockImageCounters counters = image_->counters();
   EXPECT_LT(counters.requests, counters.fetched_chunks / 3);
+  image_.reset();  // before the store it reads from
 }
 
 TEST_F(BlockImageTest, RunsTellDataFromZeros) {
