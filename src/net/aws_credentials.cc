@@ -176,7 +176,10 @@ CredentialsProvider::CredentialsProvider(Environment environment)
 CredentialsProvider::CredentialsProvider(AwsCredentials credentials)
     : fixed_(true), cached_(std::move(credentials)) {}
 
+CredentialsProvider::CredentialsProvider(Fetch fetch) : fetch_(std::move(fetch)), fixed_(false) {}
+
 Result<AwsCredentials> CredentialsProvider::load(const CancelToken& cancel) const {
+  if (fetch_) return fetch_(cancel);
   RECLO_ASSIGN_OR_RETURN(std::optional<AwsCredentials> found, from_variables(environment_));
   if (found) return *std::move(found);
   RECLO_ASSIGN_OR_RETURN(found, from_profile(environment_));
@@ -202,7 +205,8 @@ Result<AwsCredentials> CredentialsProvider::get(const CancelToken& cancel) {
   Result<AwsCredentials> loaded = load(cancel);
   if (!loaded.ok()) {
     // A metadata service that is away for a moment must not stop work that can still go on.
-    if (cached_ && *cached_->expires > wall_now() && cancel.check().ok()) return *cached_;
+    if (cached_ && cached_->expires && *cached_->expires > wall_now() && cancel.check().ok())
+      return *cached_;
     return loaded;
   }
   cached_ = *loaded;

@@ -8,6 +8,7 @@
 // than skipped: the next source might be somebody else's account.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,6 +25,9 @@ class CredentialsProvider {
   explicit CredentialsProvider(Environment environment = process_environment());
   /// Fixed ones: for tests, and for credentials that the Console handed out.
   explicit CredentialsProvider(AwsCredentials credentials);
+  /// From anywhere: a role that was assumed. Its credentials must say when they expire.
+  using Fetch = std::function<Result<AwsCredentials>(const CancelToken& cancel)>;
+  explicit CredentialsProvider(Fetch fetch);
 
   /// Errors: kUnauthenticated when no source has any (the message lists what was looked at),
   /// kUnsupported, kUnavailable when the metadata service fails.
@@ -35,6 +39,7 @@ class CredentialsProvider {
  private:
   Result<AwsCredentials> load(const CancelToken& cancel) const;
   const Environment environment_;
+  const Fetch fetch_;
   const bool fixed_;
   std::mutex mutex_;
   std::optional<AwsCredentials> cached_;

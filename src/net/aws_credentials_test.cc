@@ -93,7 +93,8 @@ constexpr std::string_view kAnswer =
 std::string role_answer(int number, WallTime expires) {
   std::string text(kAnswer);
   text.replace(text.find('%'), 1, std::to_string(number));
-  text.replace(text.find('@'), 1, format_time(expires));
+  // As the service writes it, without a fraction.
+  text.replace(text.find('@'), 1, format_time(expires).replace(19, 4, ""));
   return TestServer::answer(200, text);
 }
 

@@ -33,4 +33,24 @@ Sha256 hmac_sha256(ByteSpan key, ByteSpan data) {
   return out;
 }
 
+struct Sha256Stream::State {
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(),
+                                                                  EVP_MD_CTX_free};
+};
+
+Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) {
+  RECLO_CHECK(EVP_DigestInit_ex(state_->context.get(), EVP_sha256(), nullptr) == 1);
+}
+Sha256Stream::~Sha256Stream() = default;
+
+void Sha256Stream::update(ByteSpan piece) {
+  RECLO_CHECK(EVP_DigestUpdate(state_->context.get(), piece.data(), piece.size()) == 1);
+}
+
+Sha256 Sha256Stream::finish() {
+  Sha256 out;
+  RECLO_CHECK(EVP_DigestFinal_ex(state_->context.get(), out.data(), nullptr) == 1);
+  return out;
+}
+
 }  // namespace reclo::net

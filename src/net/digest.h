@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 
 #include "base/bytes.h"
@@ -13,6 +14,20 @@ using Sha256 = std::array<uint8_t, 32>;
 using Md5 = std::array<uint8_t, 16>;
 
 Sha256 sha256(ByteSpan data);
+/// SHA-256 of something that comes in pieces. One thread.
+class Sha256Stream {
+ public:
+  Sha256Stream();
+  ~Sha256Stream();
+  Sha256Stream(const Sha256Stream&) = delete;
+  Sha256Stream& operator=(const Sha256Stream&) = delete;
+  void update(ByteSpan piece);
+  Sha256 finish();
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
 Md5 md5(ByteSpan data);
 Sha256 hmac_sha256(ByteSpan key, ByteSpan data);
 

@@ -34,14 +34,23 @@ std::chrono::steady_clock::duration Retrier::failing_for() const {
 }
 
 bool is_retryable_answer(int status, std::string_view aws_code) {
-  static constexpr std::array<std::string_view, 13> kCodes = {
-      "InternalError",           "SlowDown",
-      "ServiceUnavailable",      "RequestTimeout",
-      "RequestTimeoutException", "Throttling",
-      "ThrottlingException",     "ThrottledException",
-      "RequestLimitExceeded",    "TooManyRequestsException",
-      "BandwidthLimitExceeded",  "RequestThrottled",
-      "OperationAborted"};
+  static constexpr std::array<std::string_view, 17> kCodes = {"InternalError",
+                                                              "SlowDown",
+                                                              "ServiceUnavailable",
+                                                              "RequestTimeout",
+                                                              "RequestTimeoutException",
+                                                              "Throttling",
+                                                              "ThrottlingException",
+                                                              "ThrottledException",
+                                                              "RequestLimitExceeded",
+                                                              "TooManyRequestsException",
+                                                              "BandwidthLimitExceeded",
+                                                              "RequestThrottled",
+                                                              "OperationAborted",
+                                                              "RequestThrottledException",
+                                                              "RequestThrottleException",
+                                                              "InternalServerException",
+                                                              "Unavailable"};
   if (status == 500 || status == 502 || status == 503 || status == 504 || status == 429)
     return true;
   return std::find(kCodes.begin(), kCodes.end(), aws_code) != kCodes.end();

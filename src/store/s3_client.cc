@@ -4,10 +4,6 @@
 
 #include <algorithm>
 
-#include "base/log.h"
-#include "base/units.h"
-#include "net/digest.h"
-#include "net/sigv4.h"
 #include "store/s3_xml.h"
 
 namespace reclo::store {
@@ -16,9 +12,6 @@ using net::HttpRequest;
 using net::HttpResponse;
 
 namespace {
-
-constexpr auto kSkewWorthCorrecting = std::chrono::seconds(30);
-constexpr auto kOutageToldAfter = std::chrono::seconds(10);
 
 bool is_bucket_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_' ||
@@ -81,14 +74,6 @@ Error refusal(const S3Options& options, const S3Call& call, int status, const S3
 
 }  // namespace
 
-// What one call has tried so far.
-struct S3Client::Attempts {
-  bool clock_corrected = false;
-  bool credentials_renewed = false;
-  bool ambiguous = false;
-  bool again_at_once = false;
-};
-
 Status check_s3_options(const S3Options& options) {
   const std::string& bucket = options.bucket;
   if (bucket.size() < 3 || bucket.size() > 255 || bucket.starts_with('.') ||
@@ -99,7 +84,9 @@ Status check_s3_options(const S3Options& options) {
 }
 
 S3Client::S3Client(S3Options options, std::shared_ptr<net::CredentialsProvider> credentials)
-    : options_(std::move(options)), credentials_(std::move(credentials)), http_(options_.http) {
+    : options_(std::move(options)),
+      client_({options_.endpoint, options_.region, "s3", options_.retry, options_.http, nullptr},
+              std::move(credentials)) {
   net::Url url = net::parse_url(options_.endpoint).value();  // check_s3_options() saw it
   while (url.path.ends_with('/')) url.path.pop_back();
   url.query.clear();
@@ -122,71 +109,16 @@ HttpRequest S3Client::make_request(const S3Call& call) const {
   return request;
 }
 
-Result<HttpResponse> S3Client::attempt(const S3Call& call, const CancelToken& cancel) {
-  RECLO_ASSIGN_OR_RETURN(const net::AwsCredentials credentials, credentials_->get(cancel));
-  HttpRequest request = make_request(call);
-  const WallTime service_time = wall_now() + std::chrono::milliseconds(clock_offset_ms_);
-  RECLO_TRY(net::sign_aws_v4(request, credentials, {options_.region, "s3", service_time}));
-  return http_.send(request, cancel);
-}
-
-bool S3Client::correct_clock(const HttpResponse& response) {
-  if (!response.server_time) return false;
-  const auto offset = *response.server_time - wall_now();
-  const std::chrono::milliseconds before(clock_offset_ms_);
-  if (std::chrono::abs(offset - before) < kSkewWorthCorrecting) return false;
-  if (clock_offset_ms_.exchange(offset.count()) == 0)
-    log_warning("this machine's clock is {} off the clock of {}; requests are dated by the latter",
-                format_duration(std::chrono::abs(offset)), options_.endpoint);
-  return true;
-}
-
-Error S3Client::failure_of(const S3Call& call, const HttpResponse& response, Attempts& attempts) {
-  const S3ErrorBody body = parse_s3_error(response.body);
-  std::string region = body.region;
-  if (region.empty()) region = response.header("x-amz-bucket-region");
-  Error error = refusal(options_, call, response.status, body, region);
-  if (body.code == "RequestTimeTooSkewed" && !attempts.clock_corrected) {
-    attempts.clock_corrected = attempts.again_at_once = correct_clock(response);
-  } else if ((body.code == "ExpiredToken" || body.code == "TokenRefreshRequired") &&
-             !attempts.credentials_renewed) {
-    attempts.credentials_renewed = attempts.again_at_once = credentials_->forget();
-  } else if (net::is_retryable_answer(response.status, body.code) ||
-             body.code == "ConditionalRequestConflict") {
-    if (response.status >= 500) attempts.ambiguous = true;
-    return std::move(error).set_retryable(true);
-  }
-  return error;
-}
-
-Result<S3Answer> S3Client::perform(const S3Call& call, const CancelToken& cancel) {
-  net::Retrier retrier(options_.retry, options_.endpoint);
-  Attempts attempts;
-  for (;;) {
-    RECLO_TRY(cancel.check());
-    Result<HttpResponse> response = attempt(call, cancel);
-    if (response.ok()) {
-      const int status = response->status;
-      if ((status >= 200 && status < 300) ||
-          std::find(call.accepted.begin(), call.accepted.end(), status) != call.accepted.end()) {
-        if (outage_told_.exchange(false)) log_warning("{} answers again", options_.endpoint);
-        return S3Answer{*std::move(response), attempts.ambiguous};
-      }
-    }
-    attempts.again_at_once = false;
-    if (!response.ok()) attempts.ambiguous = true;
-    const Error failure =
-        response.ok() ? failure_of(call, *response, attempts) : std::move(response).error();
-    if (!failure.retryable() && !attempts.again_at_once) return failure;
-    ++retries_;
-    log_debug("{} of '{}': {}; trying again", call.method, call.key, failure.message());
-    if (attempts.again_at_once) continue;
-    // One line for all threads: somebody may sit before a bar that stands still.
-    if (retrier.failing_for() >= kOutageToldAfter && !outage_told_.exchange(true))
-      log_warning("{} does not answer ({}); going on as soon as it does, giving up after {}",
-                  options_.endpoint, failure.message(), format_duration(options_.retry.patience));
-    RECLO_TRY(retrier.wait_after(failure, cancel));
-  }
+Result<net::AwsAnswer> S3Client::perform(const S3Call& call, const CancelToken& cancel) {
+  const auto explain = [&](const HttpResponse& response) {
+    const S3ErrorBody body = parse_s3_error(response.body);
+    std::string region = body.region;
+    if (region.empty()) region = response.header("x-amz-bucket-region");
+    net::AwsRefusal refused{body.code, refusal(options_, call, response.status, body, region), {}};
+    if (body.code == "ConditionalRequestConflict") refused.retryable = true;
+    return refused;
+  };
+  return client_.perform(make_request(call), call.accepted, explain, cancel);
 }
 
 }  // namespace reclo::store

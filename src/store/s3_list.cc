@@ -26,7 +26,7 @@ Status for_each_page(S3Client& client, const net::QueryPairs& query, AtomicCount
     call.query.emplace_back("encoding-type", "url");
     if (!token.empty()) call.query.emplace_back("continuation-token", token);
     call.response_size_bytes_max = kPageSizeBytesMax;
-    RECLO_ASSIGN_OR_RETURN(const S3Answer answer, client.perform(call, cancel));
+    RECLO_ASSIGN_OR_RETURN(const net::AwsAnswer answer, client.perform(call, cancel));
     ++counters.requests_list;
     RECLO_ASSIGN_OR_RETURN(const S3ListPage page, parse_s3_list(answer.response.body));
     if (page.objects.empty() && page.common_prefixes.empty() && ++empty_pages > kEmptyPagesMax)

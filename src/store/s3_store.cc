@@ -7,6 +7,7 @@
 
 #include "base/encoding.h"
 #include "net/digest.h"
+#include "store/content_range.h"
 #include "store/s3_xml.h"
 
 namespace reclo::store {
@@ -17,32 +18,6 @@ constexpr int kRangeNotSatisfiable = 416;
 // 412 says that the key is taken, reading back that it is not: somebody removes it meanwhile.
 constexpr int kPutRoundsMax = 5;
 constexpr size_t kErrorSizeBytesMax = 64 << 10;
-
-struct ContentRange {
-  uint64_t first = 0;
-  uint64_t last = 0;
-  uint64_t total = 0;
-};
-
-bool take_number(std::string_view& text, uint64_t& value, std::string_view separator) {
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ec != std::errc()) return false;
-  text.remove_prefix(static_cast<size_t>(parsed.ptr - text.data()));
-  if (!text.starts_with(separator)) return false;
-  text.remove_prefix(separator.size());
-  return true;
-}
-
-// "bytes 0-99/1000"
-std::optional<ContentRange> parse_content_range(std::string_view text) {
-  ContentRange range;
-  if (!text.starts_with("bytes ")) return std::nullopt;
-  text.remove_prefix(6);
-  if (!take_number(text, range.first, "-") || !take_number(text, range.last, "/") ||
-      !take_number(text, range.total, "") || !text.empty())
-    return std::nullopt;
-  return range;
-}
 
 // curl notices a body that ends early only when the service said how long it is.
 Status check_length_was_announced(const net::HttpResponse& response, const std::string& key) {
@@ -84,7 +59,7 @@ Status S3Store::put_if_absent(const std::string& key, ByteSpan content, const Ca
   call.response_size_bytes_max = kErrorSizeBytesMax;
   call.accepted = {kPreconditionFailed};
   for (int round = 0; round < kPutRoundsMax; ++round) {
-    RECLO_ASSIGN_OR_RETURN(const S3Answer answer, client_.perform(call, cancel));
+    RECLO_ASSIGN_OR_RETURN(const net::AwsAnswer answer, client_.perform(call, cancel));
     counters_.add_put(content.size());
     if (answer.response.status != kPreconditionFailed) return {};
     if (!answer.ambiguous) return already_exists(key);
@@ -114,7 +89,7 @@ Result<Bytes> S3Store::get(const std::string& key, uint64_t size_bytes_max,
   call.key = full_key(key);
   // Room for an <Error> even when the object may only be small.
   call.response_size_bytes_max = std::max<uint64_t>(size_bytes_max, kErrorSizeBytesMax);
-  RECLO_ASSIGN_OR_RETURN(S3Answer answer, client_.perform(call, cancel));
+  RECLO_ASSIGN_OR_RETURN(net::AwsAnswer answer, client_.perform(call, cancel));
   RECLO_TRY(check_length_was_announced(answer.response, key));
   Bytes body = std::move(answer.response.body);
   counters_.add_get(body.size());
@@ -135,7 +110,7 @@ Result<Bytes> S3Store::get_range(const std::string& key, ByteRange range,
   call.headers = {{"Range", fmt::format("bytes={}-{}", range.offset_bytes, last)}};
   call.response_size_bytes_max = std::max<uint64_t>(range.size_bytes, kErrorSizeBytesMax);
   call.accepted = {kRangeNotSatisfiable};
-  RECLO_ASSIGN_OR_RETURN(S3Answer answer, client_.perform(call, cancel));
+  RECLO_ASSIGN_OR_RETURN(net::AwsAnswer answer, client_.perform(call, cancel));
   net::HttpResponse& response = answer.response;
   counters_.add_get(response.body.size());
   if (response.status == kRangeNotSatisfiable)
@@ -173,7 +148,7 @@ Result<ObjectInfo> S3Store::stat(const std::string& key, const CancelToken& canc
   S3Call call;
   call.method = "HEAD";
   call.key = full_key(key);
-  Result<S3Answer> answer = client_.perform(call, cancel);
+  Result<net::AwsAnswer> answer = client_.perform(call, cancel);
   ++counters_.requests_other;
   if (!answer.ok()) {
     RECLO_TRY(cancel.check());
@@ -183,7 +158,9 @@ Result<ObjectInfo> S3Store::stat(const std::string& key, const CancelToken& canc
   }
   ObjectInfo info{key, 0, {}};
   std::string_view length = answer->response.header("content-length");
-  if (!take_number(length, info.size_bytes, "") || !length.empty())
+  const auto parsed =
+      std::from_chars(length.data(), length.data() + length.size(), info.size_bytes);
+  if (parsed.ec != std::errc() || parsed.ptr != length.data() + length.size())
     return Error(Code::kUnavailable, fmt::format("no size in the answer about '{}'", key));
   info.modified = net::parse_http_date(std::string(answer->response.header("last-modified")))
                       .value_or(WallTime());
@@ -195,7 +172,7 @@ Status S3Store::remove(const std::string& key, const CancelToken& cancel) {
   S3Call call;
   call.method = "DELETE";
   call.key = full_key(key);
-  const Result<S3Answer> answer = client_.perform(call, cancel);
+  const Result<net::AwsAnswer> answer = client_.perform(call, cancel);
   ++counters_.requests_other;
   if (!answer.ok() && answer.error().code() != Code::kNotFound) return Error(answer.error());
   return {};
