@@ -1,5 +1,5 @@
-# reclo_module(NAME DEPENDS <lower modules> LIBRARIES <external libraries>)
-# makes the static library reclo_NAME from this folder's *.cc and one test program from its
+# reclo_module(NAME DEPENDS <lower modules> LIBRARIES <external libraries> FOLDERS <folders below>)
+# makes the static library reclo_NAME from this folder's *.cc (and its FOLDERS') and one test program from its
 # *_test.cc. Floors are checked here: a module that names a sibling or a higher floor fails to
 # configure.
 set(RECLO_FLOOR_base 0)
@@ -8,6 +8,7 @@ set(RECLO_FLOOR_crypto 1)
 set(RECLO_FLOOR_net 1)
 set(RECLO_FLOOR_store 2)
 set(RECLO_FLOOR_disk 2)
+set(RECLO_FLOOR_cloud 2)
 set(RECLO_FLOOR_repo 3)
 set(RECLO_FLOOR_backup 4)
 set(RECLO_FLOOR_image 4)
@@ -15,7 +16,7 @@ set(RECLO_FLOOR_recovery 5)
 set(RECLO_FLOOR_cli 6)
 
 function(reclo_module name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;LIBRARIES;TEST_LIBRARIES;EXCLUDE" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "DEPENDS;LIBRARIES;TEST_LIBRARIES;EXCLUDE;FOLDERS" ${ARGN})
   foreach(dep ${ARG_DEPENDS})
     if(NOT RECLO_FLOOR_${dep} LESS RECLO_FLOOR_${name})
       # os and crypto are shared by the other parts of floor 1 in one direction only:
@@ -27,8 +28,14 @@ function(reclo_module name)
     endif()
   endforeach()
 
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
-  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  set(source_patterns ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(test_patterns ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  foreach(folder ${ARG_FOLDERS})
+    list(APPEND source_patterns ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc)
+    list(APPEND test_patterns ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*_test.cc)
+  endforeach()
+  file(GLOB sources CONFIGURE_DEPENDS ${source_patterns})
+  file(GLOB tests CONFIGURE_DEPENDS ${test_patterns})
   if(tests)
     list(REMOVE_ITEM sources ${tests})
   endif()

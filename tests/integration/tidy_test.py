@@ -48,7 +48,7 @@ LIBRARY_HOMES = {
     r"openssl/": {"crypto", "net"},
     r"sodium": {"crypto"},
     r"zstd\.h": {"repo"},
-    r"pugixml": {"store"},
+    r"pugixml": {"store", "cloud"},
     r"libnbd": {"disk", "image", "recovery"},
     r"nbdkit": {"image"},
     r"(?:ext2fs|et|blkid)/": {"disk"},

@@ -191,7 +191,8 @@ class Front(BaseHTTPRequestHandler):
             result = lab.command(self.command, self.path, body)
             self.answer(404 if result is None else 200, [], json.dumps(result).encode())
             return
-        line = f"{self.command} {self.path}"
+        self.service = (sigv4_check.scope_of(headers) or ("", "s3"))[1]
+        line = self.log_line(body)
         lab.record(line)
         fault = lab.fault_for(line)
         mode = fault["mode"] if fault else ""
@@ -211,6 +212,10 @@ class Front(BaseHTTPRequestHandler):
             self.answer(status, answer_headers, content, truncate=mode == "truncate")
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+
+    def log_line(self, _body):
+        """What faults match on, and what the log shows."""
+        return f"{self.command} {self.path}"
 
     def fails_before(self, mode, fault):
         """Carries out what a fault does instead of the request; True when that was all."""
@@ -236,11 +241,14 @@ class Front(BaseHTTPRequestHandler):
 
     def serve(self, headers, body):
         options = self.server.options
-        _, service = sigv4_check.scope_of(headers) or (options.region, "s3")
         sigv4_check.check(
             self.command, self.path, headers, body, self.secret_of, options.region, self.server.lab.now()
         )
-        if service == "s3" and self.command in ("PUT", "POST"):
+        return self.dispatch(headers, body)
+
+    def dispatch(self, headers, body):
+        """Carries out a request whose signature is right: (status, headers, body)."""
+        if self.service == "s3" and self.command in ("PUT", "POST"):
             wrong = wrong_digest(headers, body)
             if wrong:
                 raise sigv4_check.Refused("BadDigest", f"{wrong} does not fit the body", status=400)

@@ -1,0 +1,163 @@
+"""moto's EC2 with what a recovery leans on made as strict as AWS.
+
+RegisterImage keeps its disks and attributes, RunInstances makes the volumes from them and honours its
+ClientToken, snapshots have the state that EBS direct gives them, and what AWS refuses is refused.
+"""
+
+import copy
+import ipaddress
+
+from ebs_direct import EbsDirect
+from moto import settings
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import amis, ec2_backends, elastic_block_store, instances
+from moto.ec2.responses.amis import AmisResponse
+
+ACCOUNT = "123456789012"
+
+
+class Refusal(EC2ClientError):
+    pass
+
+
+def mapping_of(backend, entry):
+    """One of an image's disks as DescribeImages shows it."""
+    ebs = dict(entry.get("Ebs") or {})
+    snapshot = backend.snapshots.get(ebs.get("SnapshotId"))
+    if ebs.get("SnapshotId"):
+        if not snapshot:
+            raise Refusal("InvalidSnapshot.NotFound", f"The snapshot '{ebs['SnapshotId']}' does not exist.")
+        if snapshot.status != "completed":
+            raise Refusal("IncorrectState", f"The snapshot '{snapshot.id}' is not completed.")
+    size = int(ebs.get("VolumeSize") or (snapshot.volume.size if snapshot else 8))
+    if snapshot and size < snapshot.volume.size:
+        raise Refusal("InvalidBlockDeviceMapping",
+                      f"Volume of size {size}GB is smaller than snapshot '{snapshot.id}'")
+    return {"DeviceName": entry["DeviceName"], "Ebs": {
+        "SnapshotId": ebs.get("SnapshotId"), "VolumeSize": size, "VolumeType": ebs.get("VolumeType") or "standard",
+        "DeleteOnTermination": str(ebs.get("DeleteOnTermination", "true")).lower() == "true",
+        "Encrypted": False}}
+
+
+def register_image(self):
+    backend, name = self.ec2_backend, self._get_param("Name")
+    if not name:
+        raise Refusal("MissingParameter", "The request must contain the parameter name")
+    if any(image.name == name and image.owner_id == backend.account_id for image in backend.amis.values()):
+        raise Refusal("InvalidAMIName.Duplicate", f"AMI name {name} is already in use")
+    entries = self._get_param("BlockDeviceMappings", [])
+    root = self._get_param("RootDeviceName")
+    if root and not any(entry.get("DeviceName") == root for entry in entries):
+        raise Refusal("InvalidBlockDeviceMapping", "The root device has no mapping")
+    disks = [mapping_of(backend, entry) for entry in entries]
+    self.error_on_dryrun()
+    image = backend.register_image(name, self._get_param("Description", ""))
+    backend.snapshots.pop(image.ebs_snapshot.id, None)  # moto's own, of nothing
+    image.lab_disks = disks
+    image.architecture = self._get_param("Architecture") or "i386"
+    image.virtualization_type = self._get_param("VirtualizationType") or "paravirtual"
+    image.root_device_name, image.root_device_type = root or "/dev/sda1", "ebs"
+    image.boot_mode = self._get_param("BootMode")
+    image.ena_support = str(self._get_param("EnaSupport") or "").lower() == "true"
+    image.imds_support = self._get_param("ImdsSupport")
+    for specification in self._get_param("TagSpecifications", []) or []:
+        if specification.get("ResourceType") == "image":
+            image.add_tags({tag["Key"]: tag["Value"]
+                            for tag in specification.get("Tags", specification.get("Tag", []))})
+    return ActionResult({"ImageId": image.id})
+
+
+def check_private_ip(backend, address, subnet_id):
+    subnet = backend.get_subnet(subnet_id)
+    if ipaddress.ip_address(address) not in ipaddress.ip_network(subnet.cidr_block):
+        raise Refusal("InvalidParameterValue",
+                      f"Address {address} does not fall within the subnet's address range")
+    for reservation in backend.reservations.values():
+        for instance in reservation.instances:
+            if instance.private_ip == address and instance.state != "terminated":
+                raise Refusal("InvalidIPAddress.InUse", f"Address {address} is in use.")
+
+
+def merged_disks(image, overrides):
+    """The image's mapping with what RunInstances says otherwise."""
+    disks = {disk["DeviceName"]: copy.deepcopy(disk) for disk in image.lab_disks}
+    for override in overrides or []:
+        disk = disks.setdefault(override["DeviceName"], {"DeviceName": override["DeviceName"], "Ebs": {}})
+        disk["Ebs"].update({name: value for name, value in (override.get("Ebs") or {}).items()
+                            if value not in (None, "", False)})
+    return list(disks.values())
+
+
+def strict_run_instances(plain):
+    def run_instances(self, image_id, count, user_data, security_group_names, **rest):
+        token = rest.get("client_token")
+        started = self.__dict__.setdefault("lab_started", {})
+        if token and token in started:
+            return started[token]
+        if not image_id and not rest.get("launch_template"):
+            raise Refusal("MissingParameter", "The request must contain the parameter ImageId")
+        image = self.amis.get(image_id)
+        if getattr(image, "lab_disks", None):
+            rest["block_device_mappings"] = merged_disks(image, rest.get("block_device_mappings"))
+        if rest.get("private_ip") and rest.get("subnet_id"):
+            check_private_ip(self, rest["private_ip"], rest["subnet_id"])
+        validated = settings.ENABLE_KEYPAIR_VALIDATION
+        settings.ENABLE_KEYPAIR_VALIDATION = bool(rest.get("key_name"))  # no key at all is fine
+        try:
+            reservation = plain(self, image_id, count, user_data, security_group_names, **rest)
+        finally:
+            settings.ENABLE_KEYPAIR_VALIDATION = validated
+        if token:
+            started[token] = reservation
+        return reservation
+    return run_instances
+
+
+def install(folder, region):
+    """Patches moto once for this process; returns the EbsDirect that it shares snapshots with."""
+    def make_ec2_snapshot(size_gib, description, tags):
+        backend = ec2_backends[ACCOUNT][region]
+        volume = backend.create_volume(size=size_gib, zone_name=region + "a")
+        snapshot = backend.create_snapshot(volume_id=volume.id, description=description)
+        backend.delete_volume(volume.id)
+        snapshot.add_tags(tags)
+        return snapshot.id
+
+    ebs = EbsDirect(folder, make_ec2_snapshot)
+    volume_writes = {}  # volume id -> {index: data}: what a running server wrote, for tests
+    ebs.volume_writes = volume_writes
+
+    def state_of(snapshot):
+        known = ebs.snapshots.get(snapshot.id)
+        return ebs.state(known) if known else "completed"
+
+    snapshot_class = elastic_block_store.Snapshot
+    snapshot_class.status = property(state_of, lambda _self, _value: None)
+    snapshot_class.progress = property(lambda self: "100%" if self.status == "completed" else "0%")
+
+    AmisResponse.register_image = register_image
+    plain_disks = amis.Ami.block_device_mappings.fget
+    amis.Ami.block_device_mappings = property(
+        lambda self: getattr(self, "lab_disks", None) or plain_disks(self))
+    instances.InstanceBackend.run_instances = strict_run_instances(instances.InstanceBackend.run_instances)
+
+    block_store = elastic_block_store.EBSBackend
+    plain_create, plain_delete = block_store.create_snapshot, block_store.delete_snapshot
+
+    def create_snapshot(self, volume_id, *arguments, **rest):
+        snapshot = plain_create(self, volume_id, *arguments, **rest)
+        source = ebs.snapshots.get(getattr(self.volumes.get(volume_id), "snapshot_id", None))
+        if source or volume_id in volume_writes:
+            ebs.add_completed(snapshot.id, snapshot.volume.size, source, volume_writes.get(volume_id, {}))
+        return snapshot
+
+    def delete_snapshot(self, snapshot_id):
+        for image in ec2_backends[ACCOUNT][region].amis.values():
+            if any(disk["Ebs"].get("SnapshotId") == snapshot_id for disk in getattr(image, "lab_disks", [])):
+                raise Refusal("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is in use by {image.id}")
+        ebs.remove(snapshot_id)
+        return plain_delete(self, snapshot_id)
+
+    block_store.create_snapshot, block_store.delete_snapshot = create_snapshot, delete_snapshot
+    return ebs

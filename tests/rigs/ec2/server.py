@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""A stand-in for EC2, EBS direct, STS, IAM and S3 that is as strict as AWS and fails on request.
+
+    server.py --access-key AK --secret-key SK [--port 0] [--region us-east-1] [--bucket NAME]... [--folder DIR]
+
+Prints "ready http://127.0.0.1:PORT". moto gives the breadth; ebs_direct.py and ec2_strict.py what a
+recovery leans on; ../moto_s3.py the front with signatures, faults (its help tells) and a log. A fault's
+`match` for EC2, STS and IAM is on "POST / Action", and there are more modes:
+
+                      throttle         the service's own word for it
+                      capacity         EC2: InsufficientInstanceCapacity
+                      quota            EC2: VcpuLimitExceeded
+                      denied           the service's own word for it
+    POST /lab/ebs     {"complete_s": 0.3, "visible_after_s": 0, "page_max": 10000}, any of them
+    PUT  /lab/volume/VOL/INDEX   a block that the running server writes
+    POST /lab/fail-snapshot/SNAP the snapshot ends in "error"
+    GET  /lab/inventory          what the account holds: {"images": [...], "snapshots": [...]}
+    POST /lab/remove-snapshot/SNAP  somebody deletes it, and the images made of it
+    POST /lab/export/SNAP        {"path", "size_bytes"}: the snapshot as a sparse raw file
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
+
+for name in ("AMI", "KEYPAIR", "EC2_INSTANCE_TYPE"):
+    os.environ.setdefault(f"MOTO_ENABLE_{name}_VALIDATION", "true")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import ec2_strict
+import moto_s3
+from ebs_direct import EbsError
+from moto.s3.models import s3_backends
+
+# A fault's words in each service's own language: (status, code, message).
+WORDS = {
+    "throttle": {"ebs": (400, "RequestThrottledException", "Rate exceeded"),
+                 "ec2": (503, "RequestLimitExceeded", "Request limit exceeded."),
+                 "s3": (503, "SlowDown", "Please reduce your request rate.")},
+    "capacity": {"ec2": (500, "InsufficientInstanceCapacity", "We currently do not have sufficient capacity.")},
+    "quota": {"ec2": (400, "VcpuLimitExceeded", "You have requested more vCPU capacity than your current limit")},
+    "denied": {"ebs": (403, "AccessDeniedException", "User is not authorized to perform this operation"),
+               "ec2": (403, "UnauthorizedOperation", "You are not authorized to perform this operation."),
+               "sts": (403, "AccessDenied", "User is not authorized to perform this operation")},
+    "expired": {"ebs": (403, "ExpiredTokenException", "The security token included in the request is expired"),
+                "ec2": (400, "RequestExpired", "Request has expired."),
+                "sts": (403, "ExpiredToken", "The security token included in the request is expired")},
+}
+
+
+class Front(moto_s3.Front):
+    def log_line(self, body):
+        if self.service not in ("ec2", "sts", "iam"):
+            return super().log_line(body)
+        action = parse_qs(body.decode("latin1")).get("Action", ["?"])[0]
+        return f"{self.command} {self.path} {action}"
+
+    def fails_before(self, mode, fault):
+        words = WORDS.get(mode, {}).get(self.service)
+        if words:
+            self.refuse(*words)
+            return True
+        return super().fails_before(mode, fault)
+
+    def dispatch(self, headers, body):
+        if self.service != "ebs":
+            return super().dispatch(headers, body)
+        try:
+            with self.server.moto.lock:
+                status, extra, answer = self.server.ebs.call(self.command, self.path, headers, body)
+        except EbsError as error:
+            text = {"Message": error.message, **({"Reason": error.reason} if error.reason else {})}
+            return error.status, [("x-amzn-ErrorType", error.kind)], json.dumps(text).encode()
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        return status, extra, content
+
+    def refuse(self, status, code, message):
+        if self.service == "ebs":
+            # The signature's errors have names of their own outside of S3.
+            code = {"SignatureDoesNotMatch": "InvalidSignatureException", "RequestTimeTooSkewed":
+                    "InvalidSignatureException", "InvalidAccessKeyId": "UnrecognizedClientException",
+                    "InternalError": "InternalServerException"}.get(code, code)
+            self.answer(status, [("x-amzn-ErrorType", code)], json.dumps({"Message": message}).encode())
+        elif self.service in ("ec2", "sts", "iam"):
+            code = {"RequestTimeTooSkewed": "RequestExpired", "SignatureDoesNotMatch": "AuthFailure",
+                    "InvalidAccessKeyId": "AuthFailure"}.get(code, code) if self.service == "ec2" else code
+            error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+            xml = (f"<Response><Errors>{error}</Errors><RequestID>lab</RequestID></Response>"
+                   if self.service == "ec2" else
+                   f"<ErrorResponse>{error}<RequestId>lab</RequestId></ErrorResponse>")
+            self.answer(status, [("Content-Type", "text/xml")], (moto_s3.XML_HEAD + xml).encode())
+        else:
+            super().refuse(status, code, message)
+
+
+class Lab(moto_s3.Lab):
+    def __init__(self, ebs, region):
+        super().__init__()
+        self.ebs, self.region = ebs, region
+
+    def command(self, method, path, body):
+        if (method, path) == ("POST", "/lab/ebs"):
+            for name, value in json.loads(body).items():
+                setattr(self.ebs, name, value)
+            return {}
+        if match := re.fullmatch(r"/lab/volume/(vol-[0-9a-f]+)/(\d+)", path):
+            self.ebs.volume_writes.setdefault(match[1], {})[int(match[2])] = body
+            return {}
+        if match := re.fullmatch(r"/lab/fail-snapshot/(snap-[0-9a-f]+)", path):
+            self.ebs.snapshots[match[1]].failed = "lab"
+            return {}
+        if (method, path) == ("GET", "/lab/inventory"):
+            return self.inventory()
+        if match := re.fullmatch(r"/lab/remove-snapshot/(snap-[0-9a-f]+)", path):
+            self.remove_snapshot(match[1])
+            return {}
+        if match := re.fullmatch(r"/lab/export/(snap-[0-9a-f]+)", path):
+            asked = json.loads(body)
+            self.ebs.export(match[1], asked["path"], asked["size_bytes"])
+            return {}
+        return super().command(method, path, body)
+
+    def backend(self):
+        return ec2_strict.ec2_backends[ec2_strict.ACCOUNT][self.region]
+
+    def inventory(self):
+        images = [image for image in self.backend().amis.values() if getattr(image, "lab_disks", None)]
+        return {"images": sorted(image.id for image in images), "snapshots": sorted(self.ebs.snapshots)}
+
+    def remove_snapshot(self, snapshot_id):
+        backend = self.backend()
+        for image in list(backend.amis.values()):
+            if any(disk["Ebs"].get("SnapshotId") == snapshot_id for disk in getattr(image, "lab_disks", [])):
+                backend.amis.pop(image.id)
+        backend.delete_snapshot(snapshot_id)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--access-key", required=True)
+    parser.add_argument("--secret-key", required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--region", default="us-east-1")
+    parser.add_argument("--bucket", action="append", default=[])
+    parser.add_argument("--folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="reclo-ec2.") as temporary:
+        server = moto_s3.Server(("127.0.0.1", options.port), Front)
+        server.options, server.moto = options, moto_s3.Moto()
+        server.ebs = ec2_strict.install(options.folder or temporary, options.region)
+        server.lab = Lab(server.ebs, options.region)
+        for bucket in options.bucket:
+            s3_backends[ec2_strict.ACCOUNT]["aws"].create_bucket(bucket, options.region)
+        print(f"ready http://127.0.0.1:{server.server_port}", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
