@@ -35,6 +35,8 @@ struct Invocation {
   StopArgs stop;
   ResumeArgs resume;
   SupervisorArgs supervisor;
+  StandbyArgs standby;
+  PolicyArgs policy;
   VerifyArgs verify;
   KeyAddArgs key_add;
   KeyRemoveArgs key_remove;
@@ -212,6 +214,52 @@ void add_recovery_verbs(CLI::App& app, Invocation& in) {
   supervisor->add_option("--key-fd", in.supervisor.key_fd);
 }
 
+void add_cloud_options(CLI::App& verb, CloudArgs& cloud) {
+  const std::string group = "Cloud";
+  verb.add_option("--region", cloud.region, "Default: AWS_REGION, then the profile's")
+      ->group(group);
+  verb.add_option("--role", cloud.role_arn, "ARN of a role to assume")->group(group);
+  verb.add_option("--ec2-endpoint", cloud.ec2_endpoint, "Another EC2 than the region's")
+      ->envname("RECLO_EC2_ENDPOINT")
+      ->group(group);
+  verb.add_option("--ebs-endpoint", cloud.ebs_endpoint, "Another EBS direct API")
+      ->envname("RECLO_EBS_ENDPOINT")
+      ->group(group);
+  verb.add_option("--sts-endpoint", cloud.sts_endpoint, "Another STS")
+      ->envname("RECLO_STS_ENDPOINT")
+      ->group(group);
+}
+
+void add_standby_verbs(CLI::App& app, Invocation& in) {
+  StandbyArgs& s = in.standby;
+  CLI::App* standby = app.add_subcommand(
+      "standby", "Keep a server's newest recovery point in EC2, ready to be started");
+  standby->require_subcommand(1);
+  standby->fallthrough();
+  CLI::App* refresh = add_verb(*standby, in, "refresh", "Bring the standby to the newest point",
+                               [&in](Context& c) { return run_standby_refresh(c, in.standby); });
+  refresh->add_option("--point", s.point, "Another recovery point than the newest");
+  refresh->add_flag("--full", s.full, "Put every block again");
+  refresh->add_option("--keep", s.keep, "Keep so many older standbys")->capture_default_str();
+  CLI::App* status = add_verb(*standby, in, "status", "What the standby holds",
+                              [&in](Context& c) { return run_standby_status(c, in.standby); });
+  CLI::App* drop = add_verb(*standby, in, "drop", "Remove the standby and all that belongs to it",
+                            [&in](Context& c) { return run_standby_drop(c, in.standby); });
+  CLI::App* policy = app.add_subcommand("policy", "What credentials must be allowed to do");
+  policy->require_subcommand(1);
+  policy->fallthrough();
+  CLI::App* print =
+      add_verb(*policy, in, "print", "Print the IAM policy, and no more than it takes",
+               [](Context& c) { return run_policy_print(c); });
+  print->add_option("--for", in.policy.target, "What for: ec2")
+      ->required()
+      ->check(CLI::IsMember({"ec2"}));
+  for (CLI::App* verb : {refresh, status, drop}) {
+    verb->add_option("--server", s.server, "The server's name")->required();
+    if (verb != status) add_cloud_options(*verb, s.cloud);
+  }
+}
+
 void add_maintenance_verbs(CLI::App& app, Invocation& in) {
   CLI::App* verify = add_verb(app, in, "verify", "Check that every recovery point is whole",
                               [&in](Context& c) { return run_verify(c, in.verify); });
@@ -265,6 +313,7 @@ int run_app(int argc, char** argv, const CancelToken& cancel) {
   add_listing_verbs(app, invocation);
   add_restore_verbs(app, invocation);
   add_recovery_verbs(app, invocation);
+  add_standby_verbs(app, invocation);
   add_maintenance_verbs(app, invocation);
   try {
     app.parse(argc, argv);

@@ -64,6 +64,26 @@ struct ServeArgs {
   std::string writable_overlay;
 };
 
+struct CloudArgs {
+  std::string region;
+  std::string ec2_endpoint;
+  std::string ebs_endpoint;
+  std::string sts_endpoint;
+  std::string role_arn;
+};
+
+struct PolicyArgs {
+  std::string target = "ec2";
+};
+
+struct StandbyArgs {
+  std::string server;
+  std::string point;  // empty: the newest
+  bool full = false;
+  unsigned keep = 0;
+  CloudArgs cloud;
+};
+
 struct RecoverArgs {
   std::string point;
   std::string target = "qemu";

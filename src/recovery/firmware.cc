@@ -38,7 +38,7 @@ Result<Firmware> detect_firmware(const std::string& nbd_socket) {
   RECLO_ASSIGN_OR_RETURN(const disk::BootLayout layout, disk::find_boot_layout(readable));
   ignore_error(nbd_shutdown(handle.get(), 0) == 0 ? ok_status() : nbd_failed(nbd_socket),
                "all that was wanted has been read");
-  return !layout.bios_bootable && layout.uefi_bootable ? Firmware::kUefi : Firmware::kBios;
+  return layout.needs_uefi() ? Firmware::kUefi : Firmware::kBios;
 }
 
 Result<UefiFiles> find_uefi_files() {

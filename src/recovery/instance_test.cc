@@ -298,12 +298,13 @@ TEST_F(InstanceTest, ALostOverlayIsNotReplacedInSilence) {
 TEST_F(InstanceTest, AForwardedPortNobodyServesIsNoAnswer) {
   RecoverOptions wanted = options();
   wanted.forwards = {{"127.0.0.1", 0, 80}};
-  wanted.wait_timeout = milliseconds(1500);
+  wanted.wait_timeout = seconds(5);  // the boot sector has said its line by then
   for (const std::string target : {"tcp:80", "http:80/"}) {
     wanted.wait_for = target;
     const auto result = recover_now(wanted);
     EXPECT_EQ(result.error().code(), Code::kTimeout) << target;
     EXPECT_THAT(result.error().message(), HasSubstr("the machine runs on"));
+    EXPECT_THAT(result.error().message(), HasSubstr("BOOT 1"));
   }
   const auto left = store_.list().value();
   for (const InstanceRecord& record : left) EXPECT_TRUE(is_running(record.machine_process));

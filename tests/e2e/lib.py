@@ -149,8 +149,8 @@ class Reclo:
         self.env = {**inherited, "RECLO_REPO": self.repo, "RECLO_STATE_DIR": str(self.state),
                     "RECLO_PASSPHRASE_FILE": str(passphrase), **(env or {})}
 
-    def start(self, *arguments, **options):
-        return subprocess.Popen([RECLO, *map(str, arguments), *self.options], env=self.env,
+    def start(self, *arguments, env_extra=None, **options):
+        return subprocess.Popen([RECLO, *map(str, arguments), *self.options], env={**self.env, **(env_extra or {})},
                                 stdin=subprocess.DEVNULL, **options)
 
     def run(self, *arguments, expect=0, limit_s=COMMAND_LIMIT_S):
