@@ -3,28 +3,48 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import threading
 import time
 
 from workload import ROOT
 
 
 class Run:
-    def __init__(self, seconds, peak_rss_bytes, stdout):
+    def __init__(self, seconds, peak_rss_bytes, stdout, later_peak_rss_bytes=None):
         self.seconds, self.peak_rss_bytes, self.stdout = seconds, peak_rss_bytes, stdout
+        self.later_peak_rss_bytes = later_peak_rss_bytes  # of its later part alone, when that was asked
 
 
-def timed(command, env=None):
+def timed(command, env=None, later_from=None):
+    """Runs a command to its end. With later_from, which stands in a line of its stderr, the peak memory from that
+    line on is told apart as well."""
     started = time.monotonic()
     with open("/dev/null") as null:
         process = subprocess.Popen([str(word) for word in command], env={**os.environ, **(env or {})}, stdin=null,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        stdout, stderr = process.stdout.read(), process.stderr.read()
+        stderr, early_peak_bytes = [], []
+
+        def read_stderr():
+            for line in process.stderr:
+                stderr.append(line)
+                if later_from and not early_peak_bytes and later_from.encode() in line:
+                    proc = pathlib.Path(f"/proc/{process.pid}")
+                    early_peak_bytes.append(int(re.search(r"VmHWM:\s+(\d+)", (proc / "status").read_text())[1]) * 1024)
+                    (proc / "clear_refs").write_text("5")  # proc(5): resets the peak
+
+        reader = threading.Thread(target=read_stderr)
+        reader.start()
+        stdout = process.stdout.read()
+        reader.join()
         _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) != 0:
-        raise RuntimeError(f"{command[0]} failed: {stderr.decode()[-1000:]}")
-    return Run(time.monotonic() - started, usage.ru_maxrss * 1024, stdout.decode())
+        raise RuntimeError(f"{command[0]} failed: {b''.join(stderr).decode()[-1000:]}")
+    peak_bytes = usage.ru_maxrss * 1024
+    return Run(time.monotonic() - started, max([peak_bytes, *early_peak_bytes]), stdout.decode(),
+               peak_bytes if early_peak_bytes else None)
 
 
 def tree_bytes(folder):
@@ -65,7 +85,9 @@ class Reclo(Engine):
         return run
 
     def restore(self, index, target):
-        return timed([self.binary, "restore", self.points[index], "--to", target], self.env)
+        # Unlocking takes Argon2id's 256 MiB, by design; what reading takes is told apart.
+        return timed([self.binary, "restore", self.points[index], "--to", target, "--progress=json"], self.env,
+                     later_from='"stage"')
 
 
 class Restic(Engine):
