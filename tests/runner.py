@@ -31,7 +31,7 @@ FUZZ_TOTAL_S = 30
 CLEANUP_LIMIT_S = 30
 SHOWN_LOG_LINES = 60
 # The thread sanitizer is slow to build; these modules are where several threads share state.
-TSAN_MODULES = ("base", "store", "backup", "image")
+TSAN_MODULES = ("base", "net", "store", "cloud", "backup", "image")
 RESULT_LINE = re.compile(r"^(PASS|FAIL|SKIP) (\S.*)$")
 
 

@@ -241,19 +241,24 @@ def a_disk_that_grows_meanwhile_is_an_error():
     check_equal((story.folder / "grown.img").read_bytes(), growing.path.read_bytes(), "the larger disk")
 
 
+def through_fuse(disk_file, behind, *nbdkit):
+    """A file that shows a disk by FUSE; whoever kills the server takes the disk away."""
+    disk_file.touch()
+    server = subprocess.Popen(["nbdfuse", "-r", disk_file, "--command", "nbdkit", "-s", "--exit-with-parent", *nbdkit],
+                              stdin=subprocess.DEVNULL)
+    story.later(lambda: (subprocess.run(["fusermount3", "-uz", disk_file], check=False), server.wait()))
+    lib.wait_until(lambda: disk_file.stat().st_size == behind.path.stat().st_size, 30, "the FUSE disk")
+    return server
+
+
 @story.step
 def a_disk_that_returns_eio_is_named_with_its_address():
     """A disk through FUSE, whose reads fail with EIO while a file exists."""
     failing = StampedDisk(story.folder / "behind.img", 64, seed=7)
     failing.fill(0, 16000)
     disk_file, trigger = story.folder / "failing.img", story.folder / "fail-now"
-    disk_file.touch()
-    server = subprocess.Popen(
-        ["nbdfuse", "-r", disk_file, "--command", "nbdkit", "-s", "--exit-with-parent", "--filter=error", "file",
-         failing.path, "error-pread=EIO", "error-pread-rate=100%", f"error-file={trigger}"],
-        stdin=subprocess.DEVNULL)
-    story.later(lambda: (subprocess.run(["fusermount3", "-uz", disk_file], check=False), server.wait()))
-    lib.wait_until(lambda: disk_file.stat().st_size == failing.path.stat().st_size, 30, "the FUSE disk")
+    through_fuse(disk_file, failing, "--filter=error", "file", failing.path, "error-pread=EIO",
+                 "error-pread-rate=100%", f"error-file={trigger}")
     reclo.backup("failing", disk_file)
     failing.scatter(50)
     trigger.touch()
@@ -274,6 +279,24 @@ def a_disk_that_vanishes_is_named():
     vanishing.path.unlink()
     told = reclo.run("backup", "--server", "vanishing", vanishing.path, expect=3)
     check("vanishing.img" in told.stderr, f"the disk is not named: {told.stderr[-300:]}")
+
+
+@story.step
+def a_disk_that_vanishes_in_the_middle_is_named():
+    behind = StampedDisk(story.folder / "pulled-behind.img", 64, seed=8)
+    behind.fill(0, 16000)
+    pulled = story.folder / "pulled.img"
+    server = through_fuse(pulled, behind, "file", behind.path)
+    process = slow_backup("pulled", pulled)
+    server.kill()
+    check(process.wait(120) not in (0, -6, -11), "a disk that went away was not noticed")
+    told = (story.folder / "pulled.log").read_text()
+    check("pulled.img" in told, f"the disk is not named: {told[-300:]}")
+    subprocess.run(["fusermount3", "-uz", pulled], check=False)
+    through_fuse(pulled, behind, "file", behind.path)
+    point = reclo.backup("pulled", pulled)
+    reclo.run("restore", point, "--to", story.folder / "pushed.img")
+    check_equal(behind.first_difference(story.folder / "pushed.img", behind.snapshot()), None, "the disk that came back")
 
 
 story.run()
