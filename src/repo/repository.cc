@@ -13,7 +13,6 @@
 namespace reclo::repo {
 namespace {
 
-
 struct SessionKeys {
   bool begun = false;
   bool ended = false;

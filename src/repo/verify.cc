@@ -14,7 +14,6 @@
 namespace reclo::repo {
 namespace {
 
-
 // One check of one repository.
 class Verifier {
  public:
