@@ -1,8 +1,5 @@
 // The state folder's files, as a crash, a bad disk or a hostile hand may leave them: they are
 // memories, so nothing they hold may do more than be forgotten.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "backup/chunk_index.h"
 #include "backup/journal.h"
 #include "backup/known_sessions.h"
@@ -14,17 +11,16 @@ using namespace reclo;
 
 namespace {
 
-// The bytes as a file of their own, so that what opens it may also write to it.
+// The bytes as a file of their own, so that what opens it may also write to it, and beside it.
 class FuzzedFile {
  public:
-  FuzzedFile(const uint8_t* data, size_t size) : fd_(::memfd_create("fuzzed", 0)) {
-    RECLO_CHECK(fd_ >= 0 && ::write(fd_, data, size) == static_cast<ssize_t>(size));
+  FuzzedFile(const uint8_t* data, size_t size) : folder_(os::TempDir::create("reclo-fuzz-")) {
+    RECLO_CHECK(folder_.ok() && os::write_file_durably(path(), {data, size}).ok());
   }
-  ~FuzzedFile() { ::close(fd_); }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
+  std::string path() const { return os::join_path(folder_->path(), "fuzzed"); }
 
  private:
-  const int fd_;
+  const Result<os::TempDir> folder_;
 };
 
 }  // namespace

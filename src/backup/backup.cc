@@ -340,6 +340,11 @@ Result<BackupReport> BackupRun::run() {
   if (const Status kept = store_known_sessions(state_.path(kKnownSessionsFile), start_.sessions);
       !kept.ok())
     log_warning("{}", kept.error().message());
+  if (const uint64_t damaged = statistics_.damaged_memories; damaged > 0)
+    warnings_.push_back(
+        fmt::format("the state folder's memory of {} segments is damaged; what changed there was "
+                    "found by comparing whole chunks. Check the disk that holds {}",
+                    damaged, options_.state_directory));
   report.resumed = start_.resume.has_value();
   report.warnings = std::move(warnings_);
   for (OpenDisk& disk : disks_) report.allocations.push_back(disk.plan.allocation());

@@ -227,6 +227,24 @@ TEST_F(BackupTest, DamagedMemoriesCostNoCorrectness) {
   }
 }
 
+// Zeroed tags say "a hole was here": a page that becomes one must not keep its old content for it.
+TEST_F(BackupTest, ZeroedPageTagsHideNoChange) {
+  Image disk(folder_.path(), "disk.img", 12 * kMiB);
+  disk.write(0, random_bytes(1, 12 * kMiB));
+  back_up({&disk});
+  const std::string path = server_file("disk-0.tags");
+  Bytes tags = must(os::read_file(path, kGiB));
+  std::fill(tags.begin() + 4096, tags.end(), uint8_t{0});
+  must(os::write_file_durably(path, tags));
+  disk.write(4 * kMiB, Bytes(4 * kMiB, 0));
+  disk.write(9 * kMiB, Bytes(64 * kKiB, 0));
+  const BackupReport report = back_up({&disk});
+  EXPECT_THAT(report.warnings, ::testing::ElementsAre(::testing::HasSubstr("is damaged")));
+  expect_restores(report.point, {&disk});
+  disk.write(0, random_bytes(3, kPageSizeBytes));
+  EXPECT_EQ(new_bytes(back_up({&disk})), kPageSizeBytes);  // all is known again
+}
+
 TEST_F(BackupTest, ADamagedCachedMapIsFetchedAgain) {
   Image disk(folder_.path(), "disk.img", 12 * kMiB);
   disk.write(0, random_bytes(1, 10 * kMiB));

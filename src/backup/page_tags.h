@@ -12,6 +12,10 @@
 //  are
 //     written and fsynced, then the new stamp. A crash in between leaves a cleared stamp and the
 //     updates file, and applying again is idempotent.
+//  4. Each segment's tags have a sum, kept in a file beside (16 bytes a segment), and the stamp
+//  holds
+//     a digest of all sums: what a failing disk, a file system check or a careless copy of the
+//     folder did to the tags is noticed, segment by segment.
 // An all-zero tag means the page was a hole (zeros or free).
 // Thread rule: read() is safe from any thread; the rest from one.
 #pragma once
@@ -28,7 +32,8 @@ namespace reclo::backup {
 
 using SegmentTags = std::array<PageTag, kPagesPerSegment>;
 
-/// The updates of one session for one disk: records of (segment index, its tags), append-only.
+/// The updates of one session for one disk: records of (segment index, its tags, their sum),
+/// append-only.
 class TagUpdates {
  public:
   /// `from_scratch`: what no record names is a hole, whatever the tag file said before.
@@ -50,16 +55,19 @@ class PageTagFile {
   static Result<PageTagFile> open(const std::string& path);
   /// The point whose pages this file describes, if it is trustworthy.
   std::optional<PointId> described_point() const { return point_; }
-  /// Tags of a segment; pages past the end of the file are holes.
-  Status read(uint64_t segment_index, SegmentTags& tags) const;
+  /// Tags of a segment; one that was never recorded is all holes. False: they are damaged, so
+  /// nothing is known of this segment.
+  Result<bool> read(uint64_t segment_index, SegmentTags& tags) const;
   /// Applies an updates file and stamps the file with `point`. Errors: kCorruption when the updates
   /// are cut off, damaged, or do not belong to `map_root`: they are worthless then.
   Status apply(const std::string& updates_path, const PointId& point, const ChunkId& map_root);
 
  private:
-  explicit PageTagFile(os::Fd fd) : fd_(std::move(fd)) {}
+  PageTagFile(os::Fd fd, os::Fd sums_fd) : fd_(std::move(fd)), sums_fd_(std::move(sums_fd)) {}
+  Result<Bytes> make_header(const std::optional<PointId>& point) const;
   Status write_stamp(const std::optional<PointId>& point);
   os::Fd fd_;
+  os::Fd sums_fd_;
   std::optional<PointId> point_;
 };
 

@@ -38,8 +38,18 @@ class PageTags : public ::testing::Test {
   SegmentTags read(uint64_t segment) const {
     const auto file = PageTagFile::open(tags_path());
     SegmentTags tags = tags_of(99);
-    EXPECT_TRUE(file.ok() && file->read(segment, tags).ok());
+    EXPECT_TRUE(file.ok() && file->read(segment, tags).value());
     return tags;
+  }
+  bool knows(uint64_t segment) const {
+    SegmentTags tags;
+    return PageTagFile::open(tags_path()).value().read(segment, tags).value();
+  }
+  void overwrite(const std::string& path, size_t offset, size_t size, uint8_t value) const {
+    Bytes content = os::read_file(path, kGiB).value();
+    ASSERT_LE(offset + size, content.size());
+    std::fill_n(content.begin() + static_cast<ptrdiff_t>(offset), size, value);
+    ASSERT_TRUE(os::write_file_durably(path, content).ok());
   }
   std::optional<PointId> described() const {
     return PageTagFile::open(tags_path()).value().described_point();
@@ -96,7 +106,8 @@ TEST_F(PageTags, FromScratchForgetsWhatNoRecordNames) {
 TEST_F(PageTags, CutOffUpdatesAreRefusedAndChangeNothing) {
   write_updates(true, {{0, 1}});
   ASSERT_TRUE(apply(first_).ok());
-  for (const size_t cut_bytes : {size_t{1}, size_t{24}, size_t{100}, 8 + sizeof(SegmentTags)}) {
+  for (const size_t cut_bytes :
+       {size_t{1}, size_t{24}, size_t{100}, 8 + sizeof(SegmentTags) + 16}) {
     write_updates(false, {{0, 2}, {1, 3}});
     truncate_updates(cut_bytes);
     const Status applied = apply(second_);
@@ -132,6 +143,64 @@ TEST_F(PageTags, StoppingInTheMiddleLeavesNoStamp) {
   ASSERT_TRUE(apply(second_).ok());
   EXPECT_EQ(described(), second_);
   EXPECT_EQ(read(0), tags_of(2));
+}
+
+// A disk that loses writes, a file system check, a copy that leaves holes: whatever the tags
+// became, only the segments that were hit are forgotten. Zeros are the worst, for they mean "a
+// hole".
+TEST_F(PageTags, DamageIsNoticedSegmentBySegment) {
+  write_updates(true, {{0, 1}, {1, 2}, {2, 3}});
+  ASSERT_TRUE(apply(first_).ok());
+  constexpr size_t kHeader = 4096;
+  overwrite(tags_path(), kHeader + sizeof(SegmentTags), sizeof(SegmentTags), 0);
+  EXPECT_EQ(described(), first_);
+  EXPECT_TRUE(knows(0));
+  EXPECT_FALSE(knows(1));
+  EXPECT_TRUE(knows(2));
+  EXPECT_TRUE(knows(3));  // never recorded: holes
+  overwrite(tags_path(), kHeader + 3 * sizeof(SegmentTags) - 1, 1, 0x5a);
+  EXPECT_FALSE(knows(2));
+  Bytes content = os::read_file(tags_path(), kGiB).value();
+  content.resize(kHeader + 100);
+  ASSERT_TRUE(os::write_file_durably(tags_path(), content).ok());
+  EXPECT_EQ(described(), first_);
+  EXPECT_FALSE(knows(0));
+  write_updates(false, {{0, 4}, {1, 4}});
+  ASSERT_TRUE(apply(second_).ok());
+  EXPECT_EQ(read(0), tags_of(4));
+  EXPECT_EQ(read(1), tags_of(4));
+  EXPECT_FALSE(knows(2));
+}
+
+// A segment that was swapped with another's, sums and all, is not that segment's.
+TEST_F(PageTags, AnotherSegmentsTagsAreDamage) {
+  write_updates(true, {{0, 1}, {1, 2}});
+  ASSERT_TRUE(apply(first_).ok());
+  Bytes content = os::read_file(tags_path(), kGiB).value();
+  std::swap_ranges(content.begin() + 4096, content.begin() + 4096 + sizeof(SegmentTags),
+                   content.begin() + 4096 + sizeof(SegmentTags));
+  ASSERT_TRUE(os::write_file_durably(tags_path(), content).ok());
+  EXPECT_FALSE(knows(0));
+  EXPECT_FALSE(knows(1));
+}
+
+TEST_F(PageTags, SumsThatAreNotTheStampsDescribeNothing) {
+  write_updates(true, {{0, 1}, {1, 2}});
+  const std::string sums = tags_path() + ".sums";
+  ASSERT_TRUE(apply(first_).ok());
+  overwrite(sums, 16, 16, 0);
+  EXPECT_EQ(described(), std::nullopt);
+  ASSERT_TRUE(apply(first_).ok());
+  EXPECT_EQ(described(), first_);
+  ASSERT_TRUE(os::remove_file(sums).ok());
+  EXPECT_EQ(described(), std::nullopt);
+}
+
+TEST_F(PageTags, DamagedUpdatesAreRefused) {
+  write_updates(true, {{0, 1}, {1, 2}});
+  overwrite(updates_path(), 8 + 8 + 500, 64, 0);
+  EXPECT_EQ(apply(first_).error().code(), Code::kCorruption);
+  EXPECT_EQ(described(), std::nullopt);
 }
 
 TEST_F(PageTags, AMalformedFileDescribesNothing) {

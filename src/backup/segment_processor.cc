@@ -94,14 +94,16 @@ Result<SegmentResult> SegmentProcessor::process(uint64_t segment_index, const Ca
   result.segment_index = segment_index;
 
   SegmentTags before;
-  const bool know_before = context_.parent_tags != nullptr;
-  if (know_before) {
-    RECLO_TRY(context_.parent_tags->read(segment_index, before));
-    if (same_pages(tags_, before)) return result;
+  const bool has_memory = context_.parent_tags != nullptr;
+  bool know_before = false;
+  if (has_memory) {
+    RECLO_ASSIGN_OR_RETURN(know_before, context_.parent_tags->read(segment_index, before));
+    if (know_before && same_pages(tags_, before)) return result;
+    if (!know_before) ++context_.statistics->damaged_memories;
   }
   const bool holes_only =
       std::all_of(tags_.begin(), tags_.end(), [](const PageTag& tag) { return tag.is_zero(); });
-  if (know_before || !holes_only) result.tags = std::make_unique<SegmentTags>(tags_);
+  if (has_memory || !holes_only) result.tags = std::make_unique<SegmentTags>(tags_);
   RECLO_ASSIGN_OR_RETURN(const auto parent, parent_leaf(segment_index, cancel));
   if (holes_only && !parent) return result;
   SegmentDiff diff = diff_segment(tags_, know_before ? &before : nullptr, parent.get());

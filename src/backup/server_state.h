@@ -3,7 +3,7 @@
 //   keys.json       its map key and signing key (mode 0600): enough to write, not to read back
 //   state.json      the last committed recovery point
 //   lock            held while a backup runs
-//   session.journal, disk-<n>.tags(.new), chunks.index, maps/,
+//   session.journal, disk-<n>.tags(.sums, .new), chunks.index, maps/,
 //   sessions.known           memories; losing them costs upload
 //
 // And STATE/repositories/<repository>/pin.json: the public key that was seen first. A repository

@@ -22,6 +22,7 @@ struct Statistics {
   std::atomic<uint64_t> map_bytes = 0;        // sealed map nodes
   std::atomic<uint64_t> uploaded_bytes = 0;
   std::atomic<uint64_t> put_requests = 0;
+  std::atomic<uint64_t> damaged_memories = 0;  // segments whose page tags were damaged
 };
 
 /// Adds the time of a scope to a stage.
