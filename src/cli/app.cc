@@ -95,7 +95,8 @@ void add_global_options(CLI::App& app, Invocation& in) {
                                                   {"none", ProgressMode::kNone}};
   app.add_flag("--json", g.json, "Print the result as JSON")->group("Output");
   app.add_option("--progress", g.progress, "auto, bar, json (lines on stderr) or none")
-      ->transform(CLI::CheckedTransformer(modes))
+      ->transform(CLI::CheckedTransformer(modes).description(""))
+      ->type_name("MODE")
       ->group("Output");
   app.add_flag("-v,--verbose", g.verbose, "Say more on stderr")->group("Output");
 }
@@ -318,6 +319,15 @@ int run_app(int argc, char** argv, const CancelToken& cancel) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    // CLI11 says only that a verb is required, also when one was misspelt.
+    const std::vector<std::string> unknown = app.remaining();
+    if (app.get_subcommands().empty() && !unknown.empty()) {
+      std::fputs(
+          fmt::format("reclo: there is no verb '{}'; reclo --help lists them\n", unknown.front())
+              .c_str(),
+          stderr);
+      return kExitUsage;
+    }
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
   if (app.count("--s3-path-style") > 0)

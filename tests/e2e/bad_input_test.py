@@ -62,6 +62,7 @@ def usage_errors_have_their_own_exit_code():
     first = reclo.run("frobnicate", expect="error").returncode
     second = reclo.run("backup", expect="error").returncode
     check_equal(first, second, "exit codes of two usage errors")
+    refused(reclo.run("frobnicate", expect=2).stderr, "no verb", "frobnicate")
 
 
 @story.step
