@@ -124,7 +124,7 @@ def strict_run_instances(plain, capacity):
         if rest.get("private_ip") and rest.get("subnet_id"):
             check_private_ip(self, rest["private_ip"], rest["subnet_id"])
         capacity.check(self, image, rest.get("instance_type", "m1.small"), zone, count)
-        if rest.get("key_name") and rest["key_name"] not in self.keypairs:
+        if rest.get("key_name") and rest["key_name"] not in self.key_pairs:
             raise Refusal("InvalidKeyPair.NotFound", f"The key pair '{rest['key_name']}' does not exist")
         reservation = plain(self, image_id, count, user_data, security_group_names, **rest)
         if token:
