@@ -105,8 +105,8 @@ def the_guest_reads_its_identity_and_user_data():
     check(metadata("meta-data/public-keys/0/openssh-key").startswith("ssh-ed25519 "), "the key pair is not there")
     document = json.loads(metadata("dynamic/instance-identity/document"))
     check_equal((document["instanceId"], document["imageId"]), (state["id"], state["image"]), "identity document")
-    without_token = office().get("/cgi-bin/fetch?http://169.254.169.254/latest/meta-data/instance-id")
-    check_equal(without_token, "unreachable\n", "IMDSv1, which the image does not allow")
+    without_token = office().get("/cgi-bin/fetch?169.254.169.254/latest/meta-data/instance-id")
+    check("401" in without_token, f"IMDSv1, which the image does not allow, answered {without_token!r}")
 
 
 @story.step
@@ -120,12 +120,12 @@ def security_groups_decide_what_comes_in_and_out():
     rig.ec2("authorize_security_group_ingress", **rule)
     check("Hillside" in office().get("/"), "it does not answer through an open security group")
 
-    fetch = "/cgi-bin/fetch?http://169.254.169.250/lab/stats"
+    fetch = "/cgi-bin/fetch?169.254.169.250/lab/stats"
     check("requests" in office().get(fetch), "the guest cannot reach AWS")
     out = rig.ec2("describe_security_groups", GroupIds=[state["group"]])["SecurityGroups"][0]["IpPermissionsEgress"]
     rig.ec2("revoke_security_group_egress", GroupId=state["group"], IpPermissions=out)
     check_equal(office().get(fetch), "unreachable\n", "AWS, without egress")
-    check_equal(office().get("/cgi-bin/fetch?http://192.0.2.1/"), "unreachable\n", "the world")
+    check_equal(office().get("/cgi-bin/fetch?192.0.2.1/"), "unreachable\n", "the world")
     check_equal(metadata("meta-data/instance-id").strip(), state["id"], "metadata without egress")
 
 
@@ -159,7 +159,7 @@ def the_next_snapshot_is_a_child_of_the_last_one():
 
 @story.step
 def console_and_screenshot_are_there():
-    text = base64.b64decode(rig.ec2("get_console_output", InstanceId=state["id"])["Output"]).decode(errors="replace")
+    text = rig.ec2("get_console_output", InstanceId=state["id"])["Output"]  # boto3 has decoded it
     check("SERVER-UP frontdesk boot 1" in text, f"the console says {text[-300:]!r}")
     check(rig.screenshot(state["id"]).startswith(b"\x89PNG"), "no screenshot")
     check(len(rig.ec2("get_console_screenshot", InstanceId=state["id"])["ImageData"]) > 1000, "no console screenshot")

@@ -9,7 +9,7 @@
 #   /boots.html           how many times this disk was booted
 #   /counter.html         a number that grows on the disk every second
 #   /cgi-bin/metadata?PATH  what EC2's metadata service says to it, such as meta-data/instance-id
-#   /cgi-bin/fetch?URL    what it can reach: the beginning of the page, or "unreachable"
+#   /cgi-bin/fetch?ADDRESS/PATH  what it can reach on port 80: the answer's beginning, or "unreachable"
 # It powers off when its power button is pressed.
 # Needs no root. The kernel is downloaded once and kept in ${XDG_CACHE_HOME:-~/.cache}/reclo.
 . "$(dirname "$(readlink -f "$0")")/common.sh"
@@ -143,7 +143,7 @@ office-page
 sync
 printf 'Content-Type: text/plain\r\n\r\nstored %s\n' "$text"
 PUT
-  # IMDSv2: a token first. busybox has no curl, and its wget no PUT.
+  # IMDSv2: a token first. busybox has no curl, and its wget crashes.
   cat >"$root/var/www/cgi-bin/metadata" <<'METADATA'
 #!/bin/sh
 export PATH=/bin:/sbin
@@ -157,7 +157,9 @@ METADATA
 #!/bin/sh
 export PATH=/bin:/sbin
 printf 'Content-Type: text/plain\r\n\r\n'
-wget -q -T 5 -O - "$(httpd -d "$QUERY_STRING")" 2>/dev/null | head -c 100 | grep . || echo unreachable
+place=$(httpd -d "$QUERY_STRING")
+printf 'GET /%s HTTP/1.0\r\n\r\n' "${place#*/}" | nc -w 5 "${place%%/*}" 80 2>/dev/null |
+  sed '1,/^\r*$/d' | head -c 100 | grep . || echo unreachable
 FETCH
   cat >"$root/var/www/cgi-bin/get" <<'GET'
 #!/bin/sh
