@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""The stand-in for EC2 (tests/rigs/ec2) really boots: a server's standby runs as an instance there, and
+addresses, security groups, metadata, snapshots, stops and ends are what they are in EC2.
+
+time-limit: 900
+"""
+
+import base64
+import json
+import os
+import signal
+import urllib.parse
+
+import lib
+from ec2_rig import AwsError, Ec2Rig, InstanceOffice
+from lib import check, check_equal, wait_until
+
+USER_DATA = "#!/bin/sh\n# for the recovered server: Öztürk\n"
+SUBNET = "172.31.16.0/20"
+PRIVATE_IP = "172.31.16.77"
+BLOCK_BYTES = 512 * 1024
+
+story = lib.Story("ec2rig")
+if os.geteuid() != 0:
+    print("SKIP ec2rig: the stand-in's machines need network namespaces, and so root")
+    raise SystemExit(0)
+rig = Ec2Rig(story, boots=True)
+reclo = story.reclo(env=rig.env)
+state = {}
+
+
+def refused(code, method, **parameters):
+    try:
+        rig.ec2(method, **parameters)
+    except AwsError as error:
+        check_equal(error.code, code, f"{method} refused with")
+        return
+    raise lib.Failed(f"{method} was not refused")
+
+
+def run_parameters(**more):
+    return {"ImageId": state["image"], "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small",
+            "SubnetId": state["subnet"], "SecurityGroupIds": [state["group"]], "PrivateIpAddress": PRIVATE_IP,
+            "KeyName": "operator", "UserData": USER_DATA, "ClientToken": "failover-1",
+            "TagSpecifications": [{"ResourceType": kind, "Tags": [{"Key": "server", "Value": "frontdesk"}]}
+                                  for kind in ("instance", "volume")], **more}
+
+
+def office():
+    return InstanceOffice(rig.instance(state["id"])["PublicIpAddress"])
+
+
+def metadata(path):
+    answer = office().get("/cgi-bin/metadata?" + urllib.parse.quote(path))
+    check(answer.startswith("ok\n"), f"the metadata service answered {answer!r} to {path}")
+    return answer.removeprefix("ok\n")
+
+
+def volume():
+    return rig.instance(state["id"])["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+
+
+@story.step
+def a_servers_standby_is_an_image():
+    disk = story.make_server("tiny")
+    reclo.init()
+    state["point"] = reclo.backup("frontdesk", disk)
+    report = reclo.json("standby", "refresh", "--server", "frontdesk")
+    state["image"], state["snapshot"] = report["image"], report["disks"][0]["snapshot"]
+
+
+@story.step
+def it_runs_and_answers_at_its_public_address():
+    subnets = rig.ec2("describe_subnets", Filters=[{"Name": "cidr-block", "Values": [SUBNET]}])["Subnets"]
+    state["subnet"] = subnets[0]["SubnetId"]
+    state["group"] = rig.ec2("create_security_group", GroupName="office", Description="office")["GroupId"]
+    rig.ec2("authorize_security_group_ingress", GroupId=state["group"], IpProtocol="tcp", FromPort=80, ToPort=80,
+            CidrIp="127.0.0.0/8")
+    state["key"] = rig.ec2("create_key_pair", KeyName="operator", KeyType="ed25519")["KeyFingerprint"]
+    launched = rig.ec2("run_instances", **run_parameters())["Instances"][0]
+    check_equal(launched["State"]["Name"], "pending", "state at first")
+    state["id"] = launched["InstanceId"]
+    running = rig.wait_state(state["id"], "running")
+    check_equal(running["PrivateIpAddress"], PRIVATE_IP, "private address")
+    office().wait()
+    check("Hillside Family Practice" in office().get("/"), "the page is not the office's")
+
+
+@story.step
+def asked_again_with_its_token_it_is_the_same_instance():
+    again = rig.ec2("run_instances", **run_parameters())["Instances"][0]
+    check_equal(again["InstanceId"], state["id"], "instance of the same token")
+    refused("IdempotentParameterMismatch", "run_instances", **run_parameters(InstanceType="t3.large"))
+    refused("InvalidIPAddress.InUse", "run_instances", **run_parameters(ClientToken="other"))
+    tagged = rig.ec2("describe_instances", Filters=[{"Name": "tag:server", "Values": ["frontdesk"]}])
+    check_equal([one["InstanceId"] for group in tagged["Reservations"] for one in group["Instances"]], [state["id"]],
+                "instances of the tag")
+
+
+@story.step
+def the_guest_reads_its_identity_and_user_data():
+    check_equal(metadata("meta-data/instance-id").strip(), state["id"], "instance-id")
+    check_equal(metadata("meta-data/local-ipv4").strip(), PRIVATE_IP, "local-ipv4")
+    check_equal(metadata("user-data"), USER_DATA, "user data")
+    check(metadata("meta-data/public-keys/0/openssh-key").startswith("ssh-ed25519 "), "the key pair is not there")
+    document = json.loads(metadata("dynamic/instance-identity/document"))
+    check_equal((document["instanceId"], document["imageId"]), (state["id"], state["image"]), "identity document")
+    without_token = office().get("/cgi-bin/fetch?169.254.169.254/latest/meta-data/instance-id")
+    check("401" in without_token, f"IMDSv1, which the image does not allow, answered {without_token!r}")
+
+
+@story.step
+def security_groups_decide_what_comes_in_and_out():
+    rule = {"GroupId": state["group"], "IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIp": "127.0.0.0/8"}
+    rig.ec2("revoke_security_group_ingress", **rule)
+    check(office().try_get("/") is None, "it answers through a closed security group")
+    check("Hillside" in rig.cable(state["id"]).get("/"), "it does not answer behind its security group either")
+    rig.ec2("authorize_security_group_ingress", **{**rule, "CidrIp": "198.51.100.7/32"})
+    check(office().try_get("/") is None, "it answers to who was not let in")
+    rig.ec2("authorize_security_group_ingress", **rule)
+    check("Hillside" in office().get("/"), "it does not answer through an open security group")
+
+    fetch = "/cgi-bin/fetch?169.254.169.250/lab/stats"
+    check("requests" in office().get(fetch), "the guest cannot reach AWS")
+    out = rig.ec2("describe_security_groups", GroupIds=[state["group"]])["SecurityGroups"][0]["IpPermissionsEgress"]
+    rig.ec2("revoke_security_group_egress", GroupId=state["group"], IpPermissions=out)
+    check_equal(office().get(fetch), "unreachable\n", "AWS, without egress")
+    check_equal(office().get("/cgi-bin/fetch?192.0.2.1/"), "unreachable\n", "the world")
+    check_equal(metadata("meta-data/instance-id").strip(), state["id"], "metadata without egress")
+
+
+@story.step
+def a_snapshot_while_it_runs_holds_the_few_blocks_that_changed():
+    office().put("09:00 Mrs Alvarez")
+    made = rig.ec2("create_snapshot", VolumeId=volume(), Description="failback")["SnapshotId"]
+    office().put("09:30 after the snapshot")
+    rig.wait_snapshot(made)
+    changed = rig.aws("ebs", "list_changed_blocks", FirstSnapshotId=state["snapshot"], SecondSnapshotId=made)
+    indices = [block["BlockIndex"] for block in changed["ChangedBlocks"]]
+    check(0 < len(indices) < 60, f"{len(indices)} blocks changed: {indices}")
+    holds = b""
+    for block in changed["ChangedBlocks"]:
+        got = rig.aws("ebs", "get_snapshot_block", SnapshotId=made, BlockIndex=block["BlockIndex"],
+                      BlockToken=block["SecondBlockToken"])
+        holds += base64.b64decode(got["BlockData"])
+    check(b"Mrs Alvarez" in holds, "the row is not in what changed")
+    check(b"after the snapshot" not in holds, "a later row is in the snapshot")
+    state["later"] = made
+
+
+@story.step
+def the_next_snapshot_is_a_child_of_the_last_one():
+    made = rig.ec2("create_snapshots", InstanceSpecification={"InstanceId": state["id"]})["Snapshots"][0]["SnapshotId"]
+    rig.wait_snapshot(made)
+    for first in (state["later"], state["snapshot"]):
+        changed = rig.aws("ebs", "list_changed_blocks", FirstSnapshotId=first, SecondSnapshotId=made)
+        check(0 < len(changed["ChangedBlocks"]) < 60, f"{len(changed['ChangedBlocks'])} blocks changed since {first}")
+
+
+@story.step
+def console_and_screenshot_are_there():
+    text = rig.ec2("get_console_output", InstanceId=state["id"])["Output"]  # boto3 has decoded it
+    check("SERVER-UP frontdesk boot 1" in text, f"the console says {text[-300:]!r}")
+    check(rig.screenshot(state["id"]).startswith(b"\x89PNG"), "no screenshot")
+    check(len(rig.ec2("get_console_screenshot", InstanceId=state["id"])["ImageData"]) > 1000, "no console screenshot")
+
+
+@story.step
+def stopped_by_its_power_button_it_starts_with_what_it_wrote():
+    rows, address = office().rows(), rig.instance(state["id"])["PublicIpAddress"]
+    rig.ec2("stop_instances", InstanceIds=[state["id"]])
+    stopped = rig.wait_state(state["id"], "stopped")
+    check("User initiated" in stopped["StateTransitionReason"], f"reason {stopped['StateTransitionReason']!r}")
+    check("PublicIpAddress" not in stopped, "a stopped instance has a public address")
+    check(InstanceOffice(address).try_get("/") is None, "a stopped instance answers")
+    refused("InvalidIPAddress.InUse", "run_instances", **run_parameters(ClientToken="other"))
+    rig.ec2("start_instances", InstanceIds=[state["id"]])
+    running = rig.wait_state(state["id"], "running")
+    check_equal(running["PrivateIpAddress"], PRIVATE_IP, "private address")
+    office().wait()
+    check_equal(office().rows(), rows, "rows")
+    check_equal(office().get("/boots.html").strip(), "frontdesk boot 2", "boots")
+
+
+@story.step
+def rebooted_it_stays_the_same_machine():
+    address = rig.instance(state["id"])["PublicIpAddress"]
+    rig.ec2("reboot_instances", InstanceIds=[state["id"]])
+    wait_until(lambda: "boot 3" in (office().try_get("/boots.html") or ""), lib.BOOT_LIMIT_S, "the reboot")
+    check_equal(rig.instance(state["id"])["PublicIpAddress"], address, "public address")
+
+
+@story.step
+def a_machine_that_dies_is_a_stopped_instance():
+    for pid in reclo_machines():
+        os.kill(pid, signal.SIGKILL)
+    stopped = rig.wait_state(state["id"], "stopped")
+    check_equal(stopped["StateReason"]["Code"], "Server.InternalError", "why it stopped")
+
+
+@story.step
+def uefi_as_the_image_says():
+    image = rig.ec2("register_image", Name="frontdesk-uefi", Architecture="x86_64", VirtualizationType="hvm",
+                    EnaSupport=True, BootMode="uefi", RootDeviceName="/dev/xvda", BlockDeviceMappings=[
+                        {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": state["snapshot"]}}])["ImageId"]
+    uefi = run_parameters(ImageId=image, ClientToken="uefi", PrivateIpAddress="172.31.16.78")
+    made = rig.ec2("run_instances", **uefi)["Instances"][0]["InstanceId"]
+    rig.wait_state(made, "running")
+    InstanceOffice(rig.instance(made)["PublicIpAddress"]).wait()
+    rig.ec2("terminate_instances", InstanceIds=[made])
+    rig.wait_state(made, "terminated")
+
+
+@story.step
+def terminated_it_leaves_nothing():
+    volumes = [one["Ebs"]["VolumeId"] for one in rig.instance(state["id"])["BlockDeviceMappings"]]
+    told = rig.ec2("terminate_instances", InstanceIds=[state["id"]])["TerminatingInstances"][0]
+    check_equal(told["CurrentState"]["Name"], "shutting-down", "state at first")
+    rig.wait_state(state["id"], "terminated")
+    check_equal(reclo_machines(), [], "machines left")
+    for name in volumes:
+        refused("InvalidVolume.NotFound", "describe_volumes", VolumeIds=[name])
+    rig.ec2("delete_security_group", GroupId=state["group"])
+    left = [path.name for path in (story.folder / "ec2" / "instances").glob("vol-*")]
+    check_equal(left, [], "volumes on the disk")
+
+
+def reclo_machines():
+    """The process ids of this rig's machines."""
+    return [pid for pid in reclo.processes("qemu-system")] + [
+        int(entry.name) for entry in lib.pathlib.Path("/proc").iterdir()
+        if entry.name.isdigit() and str(story.folder).encode() in command_of(entry)
+        and b"qemu-system" in command_of(entry)]
+
+
+def command_of(entry):
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+story.run()
