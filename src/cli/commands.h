@@ -22,6 +22,7 @@ Status run_standby_refresh(Context& context, const StandbyArgs& args);
 Status run_standby_status(Context& context, const StandbyArgs& args);
 Status run_standby_drop(Context& context, const StandbyArgs& args);
 Status run_policy_print(Context& context);
+Status run_estimate(Context& context, const EstimateArgs& args);
 Status run_verify(Context& context, const VerifyArgs& args);
 Status run_key_list(Context& context);
 Status run_key_add(Context& context, const KeyAddArgs& args);

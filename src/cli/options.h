@@ -84,6 +84,15 @@ struct StandbyArgs {
   CloudArgs cloud;
 };
 
+struct EstimateArgs {
+  std::string point;
+  std::string server;
+  std::string region;
+  std::string prices_file;
+  std::string instance_type = "m6i.large";
+  double refreshes_per_day = 0;  // 0: as often as there were points
+};
+
 struct RecoverArgs {
   std::string point;
   std::string target = "qemu";
