@@ -13,6 +13,7 @@ namespace reclo::cli {
 
 struct HomeArgs {
   EstimateArgs estimate;
+  FailbackArgs failback;
 };
 
 /// Adds the verbs; `run` becomes the one that was given. Both must outlive `app`.
