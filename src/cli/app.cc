@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/log.h"
+#include "cli/app_home.h"
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/exit_code.h"
@@ -37,6 +38,7 @@ struct Invocation {
   SupervisorArgs supervisor;
   StandbyArgs standby;
   PolicyArgs policy;
+  HomeArgs home;
   VerifyArgs verify;
   KeyAddArgs key_add;
   KeyRemoveArgs key_remove;
@@ -315,6 +317,7 @@ int run_app(int argc, char** argv, const CancelToken& cancel) {
   add_restore_verbs(app, invocation);
   add_recovery_verbs(app, invocation);
   add_standby_verbs(app, invocation);
+  add_home_verbs(app, invocation.home, invocation.run);
   add_maintenance_verbs(app, invocation);
   try {
     app.parse(argc, argv);

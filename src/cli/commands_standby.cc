@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "cli/cloud_context.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
 #include "cloud/cloud.h"
@@ -16,17 +17,6 @@ namespace {
 
 using recovery::Standby;
 using recovery::StandbyRecord;
-
-Result<cloud::Cloud> open_cloud(const Context& context, const CloudArgs& args) {
-  cloud::CloudOptions options;
-  options.region = args.region;
-  options.ec2_endpoint = args.ec2_endpoint;
-  options.ebs_endpoint = args.ebs_endpoint;
-  options.sts_endpoint = args.sts_endpoint;
-  options.role_arn = args.role_arn;
-  options.retry.patience = std::chrono::seconds(context.options.retry_for_seconds);
-  return cloud::open_cloud(options);
-}
 
 Result<repo::MachineRecord> find_machine(const Context& context, const repo::Repository& repository,
                                          const std::string& server) {

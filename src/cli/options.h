@@ -84,6 +84,29 @@ struct StandbyArgs {
   CloudArgs cloud;
 };
 
+struct EstimateArgs {
+  std::string point;
+  std::string server;
+  std::string region;
+  std::string prices_file;
+  std::string instance_type = "m6i.large";
+  double refreshes_per_day = 0;  // 0: as often as there were points
+};
+
+struct FailbackArgs {
+  std::string failback;  // cutover, status, abandon: which; empty: the only one
+  std::string instance;
+  std::string ec2_instance;
+  std::vector<std::string> targets;    // by disk
+  std::vector<std::string> snapshots;  // "snap-…=DISK"
+  std::string point;                   // empty: as the instance says
+  std::string window;                  // "3m"
+  std::string bandwidth;               // "10M": for the plan
+  bool force = false;
+  bool yes = false;
+  CloudArgs cloud;
+};
+
 struct RecoverArgs {
   std::string point;
   std::string target = "qemu";

@@ -7,8 +7,10 @@
 // one truth, whatever our records say. Any thread.
 #pragma once
 
+#include <functional>
 #include <string>
 
+#include "base/bytes.h"
 #include "base/cancel.h"
 #include "base/result.h"
 
@@ -33,6 +35,20 @@ Result<OverlayFacts> read_overlay(const std::string& path);
 /// momentary, a "yes" cannot be wrong. Reads 128 MiB of tables per TiB of disk.
 /// Errors: kUnsupported for an overlay of another layout than make_overlay()'s, kCorruption, kIo.
 Result<bool> overlay_is_complete(const std::string& path, const CancelToken& cancel);
+
+inline constexpr uint64_t kOverlayClusterSizeBytes = uint64_t{64} << 10;
+
+/// One cluster that the overlay itself holds.
+struct OverlayCluster {
+  uint64_t offset_bytes = 0;  // on the disk
+  bool is_zero = false;
+};
+/// Calls `visit` for each, ascending, with its bytes (those inside the disk; nothing when they are
+/// zeros). Nothing may write the file meanwhile. Errors: `visit`'s, as it is; kUnsupported,
+/// kCorruption, kIo.
+Status visit_overlay(const std::string& path,
+                     const std::function<Status(const OverlayCluster&, ByteSpan data)>& visit,
+                     const CancelToken& cancel);
 
 /// "nbd+unix:///?socket=%2Frun…"
 std::string nbd_url(const std::string& socket_path);
