@@ -4,9 +4,9 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "cli/cloud_context.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
-#include "cloud/cloud.h"
 #include "cloud/policy.h"
 #include "recovery/ec2/point_source.h"
 #include "recovery/ec2/standby.h"
@@ -16,17 +16,6 @@ namespace {
 
 using recovery::Standby;
 using recovery::StandbyRecord;
-
-Result<cloud::Cloud> open_cloud(const Context& context, const CloudArgs& args) {
-  cloud::CloudOptions options;
-  options.region = args.region;
-  options.ec2_endpoint = args.ec2_endpoint;
-  options.ebs_endpoint = args.ebs_endpoint;
-  options.sts_endpoint = args.sts_endpoint;
-  options.role_arn = args.role_arn;
-  options.retry.patience = std::chrono::seconds(context.options.retry_for_seconds);
-  return cloud::open_cloud(options);
-}
 
 Result<repo::MachineRecord> find_machine(const Context& context, const repo::Repository& repository,
                                          const std::string& server) {
@@ -152,7 +141,7 @@ Status run_standby_status(Context& context, const StandbyArgs& args) {
 
 Status run_policy_print(Context& context) {
   context.progress.reset();
-  return print(cloud::standby_policy());
+  return print(cloud::ec2_policy());
 }
 
 Status run_standby_drop(Context& context, const StandbyArgs& args) {
