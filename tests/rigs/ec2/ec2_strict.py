@@ -8,17 +8,12 @@ import copy
 import ipaddress
 
 from ebs_direct import EbsDirect
-from moto import settings
 from moto.core.responses import ActionResult
-from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import amis, ec2_backends, elastic_block_store, instances
 from moto.ec2.responses.amis import AmisResponse
+from refusal import ACCOUNT, Refusal
 
-ACCOUNT = "123456789012"
-
-
-class Refusal(EC2ClientError):
-    pass
+NO_TOKEN = "ABCDE"  # what moto passes when a request has no client token
 
 
 def mapping_of(backend, entry):
@@ -89,33 +84,57 @@ def merged_disks(image, overrides):
     return list(disks.values())
 
 
-def strict_run_instances(plain):
+def check_idempotent(known, request):
+    before, reservation = known
+    if before != request:
+        raise Refusal("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with "
+                                                     "arguments used in previous request(s).")
+    return reservation
+
+
+def zone_of(backend, rest):
+    """Where an instance would run; checks the subnet on the way."""
+    subnet_id = rest.get("subnet_id") or next((nic["SubnetId"] for nic in rest.get("nics") or [] if "SubnetId" in nic),
+                                              None)
+    if subnet_id:
+        return backend.get_subnet(subnet_id).availability_zone
+    return rest.get("placement") or backend.region_name + "a"
+
+
+def check_groups(backend, ids):
+    for group_id in ids or []:
+        if isinstance(group_id, str) and not backend.get_security_group_from_id(group_id):
+            raise Refusal("InvalidGroup.NotFound", f"The security group '{group_id}' does not exist")
+
+
+def strict_run_instances(plain, capacity):
     def run_instances(self, image_id, count, user_data, security_group_names, **rest):
-        token = rest.get("client_token")
+        token = None if rest.get("client_token") == NO_TOKEN else rest.get("client_token")
         started = self.__dict__.setdefault("lab_started", {})
+        request = repr((image_id, count, str(user_data), security_group_names, sorted(rest.items())))
         if token and token in started:
-            return started[token]
+            return check_idempotent(started[token], request)
         if not image_id and not rest.get("launch_template"):
             raise Refusal("MissingParameter", "The request must contain the parameter ImageId")
         image = self.amis.get(image_id)
         if getattr(image, "lab_disks", None):
             rest["block_device_mappings"] = merged_disks(image, rest.get("block_device_mappings"))
+        zone = zone_of(self, rest)
+        check_groups(self, rest.get("security_group_ids"))
         if rest.get("private_ip") and rest.get("subnet_id"):
             check_private_ip(self, rest["private_ip"], rest["subnet_id"])
-        validated = settings.ENABLE_KEYPAIR_VALIDATION
-        settings.ENABLE_KEYPAIR_VALIDATION = bool(rest.get("key_name"))  # no key at all is fine
-        try:
-            reservation = plain(self, image_id, count, user_data, security_group_names, **rest)
-        finally:
-            settings.ENABLE_KEYPAIR_VALIDATION = validated
+        capacity.check(self, image, rest.get("instance_type", "m1.small"), zone, count)
+        if rest.get("key_name") and rest["key_name"] not in self.keypairs:
+            raise Refusal("InvalidKeyPair.NotFound", f"The key pair '{rest['key_name']}' does not exist")
+        reservation = plain(self, image_id, count, user_data, security_group_names, **rest)
         if token:
-            started[token] = reservation
+            started[token] = (request, reservation)
         return reservation
     return run_instances
 
 
-def install(folder, region):
-    """Patches moto once for this process; returns the EbsDirect that it shares snapshots with."""
+def make_snapshot_in(region):
+    """make_ec2_snapshot(size_gib, description, tags) for EbsDirect: an id that EC2 knows, too."""
     def make_ec2_snapshot(size_gib, description, tags):
         backend = ec2_backends[ACCOUNT][region]
         volume = backend.create_volume(size=size_gib, zone_name=region + "a")
@@ -123,8 +142,12 @@ def install(folder, region):
         backend.delete_volume(volume.id)
         snapshot.add_tags(tags)
         return snapshot.id
+    return make_ec2_snapshot
 
-    ebs = EbsDirect(folder, make_ec2_snapshot)
+
+def install(folder, region, capacity):
+    """Patches moto once for this process; returns the EbsDirect that it shares snapshots with."""
+    ebs = EbsDirect(folder, make_snapshot_in(region))
     volume_writes = {}  # volume id -> {index: data}: what a running server wrote, for tests
     ebs.volume_writes = volume_writes
 
@@ -140,7 +163,8 @@ def install(folder, region):
     plain_disks = amis.Ami.block_device_mappings.fget
     amis.Ami.block_device_mappings = property(
         lambda self: getattr(self, "lab_disks", None) or plain_disks(self))
-    instances.InstanceBackend.run_instances = strict_run_instances(instances.InstanceBackend.run_instances)
+    instances.InstanceBackend.run_instances = strict_run_instances(
+        instances.InstanceBackend.run_instances, capacity)
 
     block_store = elastic_block_store.EBSBackend
     plain_create, plain_delete = block_store.create_snapshot, block_store.delete_snapshot

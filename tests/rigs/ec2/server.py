@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A stand-in for EC2, EBS direct, STS, IAM and S3 that is as strict as AWS and fails on request.
+"""A stand-in for EC2, EBS direct, STS, IAM, Service Quotas and S3 that is as strict as AWS and fails on request.
 
     server.py --access-key AK --secret-key SK [--port 0] [--region us-east-1] [--bucket NAME]... [--folder DIR]
 
@@ -16,6 +16,10 @@ recovery leans on; ../moto_s3.py the front with signatures, faults (its help tel
     POST /lab/fail-snapshot/SNAP the snapshot ends in "error"
     GET  /lab/inventory          what the account holds: {"images": [...], "snapshots": [...]}
     POST /lab/remove-snapshot/SNAP  somebody deletes it, and the images made of it
+    POST /lab/quota              {"L-1216C47A": 32}: vCPUs of running on-demand standard instances
+    POST /lab/without            [["t3.small", "us-east-1a"], ["*", "us-east-1b"]]: types that a zone has not
+    POST /lab/imports            {"secs": 2}: how long ImportSnapshot takes
+    POST /lab/role/vmimport      makes the service role, or any other that vmie.amazonaws.com may assume
     POST /lab/export/SNAP        {"path", "size_bytes"}: the snapshot as a sparse raw file
 """
 
@@ -29,24 +33,29 @@ import tempfile
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-for name in ("AMI", "KEYPAIR", "EC2_INSTANCE_TYPE"):
-    os.environ.setdefault(f"MOTO_ENABLE_{name}_VALIDATION", "true")
+for name in ("ENABLE_AMI", "EC2_ENABLE_INSTANCE_TYPE"):
+    os.environ.setdefault(f"MOTO_{name}_VALIDATION", "true")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import ec2_strict
+import imports
 import moto_s3
+from capacity import Capacity, QuotaError
 from ebs_direct import EbsError
+from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
 # A fault's words in each service's own language: (status, code, message).
 WORDS = {
     "throttle": {"ebs": (400, "RequestThrottledException", "Rate exceeded"),
                  "ec2": (503, "RequestLimitExceeded", "Request limit exceeded."),
+                 "servicequotas": (400, "TooManyRequestsException", "Rate exceeded"),
                  "s3": (503, "SlowDown", "Please reduce your request rate.")},
     "capacity": {"ec2": (500, "InsufficientInstanceCapacity", "We currently do not have sufficient capacity.")},
     "quota": {"ec2": (400, "VcpuLimitExceeded", "You have requested more vCPU capacity than your current limit")},
     "denied": {"ebs": (403, "AccessDeniedException", "User is not authorized to perform this operation"),
                "ec2": (403, "UnauthorizedOperation", "You are not authorized to perform this operation."),
+               "servicequotas": (400, "AccessDeniedException", "User is not authorized to perform this operation"),
                "sts": (403, "AccessDenied", "User is not authorized to perform this operation")},
     "expired": {"ebs": (403, "ExpiredTokenException", "The security token included in the request is expired"),
                 "ec2": (400, "RequestExpired", "Request has expired."),
@@ -56,6 +65,8 @@ WORDS = {
 
 class Front(moto_s3.Front):
     def log_line(self, body):
+        if self.service == "servicequotas":
+            return f"{self.command} {self.path} {self.headers.get('x-amz-target', '?').split('.')[-1]}"
         if self.service not in ("ec2", "sts", "iam"):
             return super().log_line(body)
         action = parse_qs(body.decode("latin1")).get("Action", ["?"])[0]
@@ -69,8 +80,13 @@ class Front(moto_s3.Front):
         return super().fails_before(mode, fault)
 
     def dispatch(self, headers, body):
+        if self.service == "servicequotas":
+            return self.quotas(headers, body)
         if self.service != "ebs":
-            return super().dispatch(headers, body)
+            status, extra, content = super().dispatch(headers, body)
+            if status == 400 and b"<Code>InsufficientInstanceCapacity</Code>" in content:
+                status = 500  # the one refusal that EC2 counts as its own fault
+            return status, extra, content
         try:
             with self.server.moto.lock:
                 status, extra, answer = self.server.ebs.call(self.command, self.path, headers, body)
@@ -80,8 +96,21 @@ class Front(moto_s3.Front):
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         return status, extra, content
 
+    def quotas(self, headers, body):
+        kind = [("Content-Type", "application/x-amz-json-1.1")]
+        try:
+            answer = self.server.lab.capacity.quota_request(headers.get("x-amz-target", ""), body)
+            return 200, kind, json.dumps(answer).encode()
+        except QuotaError as error:
+            return 400, kind, json.dumps({"__type": error.kind, "message": error.message}).encode()
+
     def refuse(self, status, code, message):
-        if self.service == "ebs":
+        if self.service == "servicequotas":
+            code = {"SignatureDoesNotMatch": "InvalidSignatureException", "InvalidAccessKeyId":
+                    "UnrecognizedClientException", "InternalError": "ServiceException"}.get(code, code)
+            self.answer(status, [("Content-Type", "application/x-amz-json-1.1")],
+                        json.dumps({"__type": code, "message": message}).encode())
+        elif self.service == "ebs":
             # The signature's errors have names of their own outside of S3.
             code = {"SignatureDoesNotMatch": "InvalidSignatureException", "RequestTimeTooSkewed":
                     "InvalidSignatureException", "InvalidAccessKeyId": "UnrecognizedClientException",
@@ -100,14 +129,26 @@ class Front(moto_s3.Front):
 
 
 class Lab(moto_s3.Lab):
-    def __init__(self, ebs, region):
+    def __init__(self, region, ebs, capacity, imported):
         super().__init__()
-        self.ebs, self.region = ebs, region
+        self.region, self.ebs, self.capacity, self.imports = region, ebs, capacity, imported
 
     def command(self, method, path, body):
         if (method, path) == ("POST", "/lab/ebs"):
             for name, value in json.loads(body).items():
                 setattr(self.ebs, name, value)
+            return {}
+        if (method, path) == ("POST", "/lab/quota"):
+            self.capacity.quotas.update({name: float(value) for name, value in json.loads(body).items()})
+            return {}
+        if (method, path) == ("POST", "/lab/without"):
+            self.capacity.without = {(kind, zone) for kind, zone in json.loads(body)}
+            return {}
+        if (method, path) == ("POST", "/lab/imports"):
+            self.imports.secs = float(json.loads(body)["secs"])
+            return {}
+        if match := re.fullmatch(r"/lab/role/([\w+=,.@-]+)", path):
+            make_import_role(match[1])
             return {}
         if match := re.fullmatch(r"/lab/volume/(vol-[0-9a-f]+)/(\d+)", path):
             self.ebs.volume_writes.setdefault(match[1], {})[int(match[2])] = body
@@ -141,6 +182,16 @@ class Lab(moto_s3.Lab):
         backend.delete_snapshot(snapshot_id)
 
 
+def make_import_role(name):
+    """The role that VM Import asks for, with the trust that its guide prescribes."""
+    trust = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "vmie.amazonaws.com"}, "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:Externalid": "vmimport"}}}]}
+    iam = iam_backends[ec2_strict.ACCOUNT]["aws"]
+    if not any(role.name == name for role in iam.roles.values()):
+        iam.create_role(name, json.dumps(trust), "/", None, "", [], None)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--access-key", required=True)
@@ -153,8 +204,11 @@ def main():
     with tempfile.TemporaryDirectory(prefix="reclo-ec2.") as temporary:
         server = moto_s3.Server(("127.0.0.1", options.port), Front)
         server.options, server.moto = options, moto_s3.Moto()
-        server.ebs = ec2_strict.install(options.folder or temporary, options.region)
-        server.lab = Lab(server.ebs, options.region)
+        capacity = Capacity(options.region)
+        server.ebs = ec2_strict.install(options.folder or temporary, options.region, capacity)
+        imported = imports.Imports(server.ebs, ec2_strict.make_snapshot_in(options.region), server.moto.lock)
+        imports.install(imported)
+        server.lab = Lab(options.region, server.ebs, capacity, imported)
         for bucket in options.bucket:
             s3_backends[ec2_strict.ACCOUNT]["aws"].create_bucket(bucket, options.region)
         print(f"ready http://127.0.0.1:{server.server_port}", flush=True)
