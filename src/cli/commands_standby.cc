@@ -7,7 +7,6 @@
 #include "cli/cloud_context.h"
 #include "cli/commands.h"
 #include "cli/terminal.h"
-#include "cloud/cloud.h"
 #include "cloud/policy.h"
 #include "recovery/ec2/point_source.h"
 #include "recovery/ec2/standby.h"
@@ -142,7 +141,7 @@ Status run_standby_status(Context& context, const StandbyArgs& args) {
 
 Status run_policy_print(Context& context) {
   context.progress.reset();
-  return print(cloud::standby_policy());
+  return print(cloud::ec2_policy());
 }
 
 Status run_standby_drop(Context& context, const StandbyArgs& args) {
