@@ -1,5 +1,6 @@
 """The stand-in for EC2 and EBS (tests/rigs/ec2) for the end-to-end suites, on loopback."""
 
+import base64
 import json
 import os
 import re
@@ -115,6 +116,9 @@ class Ec2Rig:
 
     def ec2(self, method, **parameters):
         return self.aws("ec2", method, **parameters)
+
+    def put_object(self, bucket, key, body):
+        self.aws("s3", "put_object", Bucket=bucket, Key=key, Body={"base64": base64.b64encode(body).decode()})
 
     def instance(self, instance_id):
         return self.ec2("describe_instances", InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The stand-in for EC2 (tests/rigs/ec2) really boots: a server's standby runs as an instance there, and
-addresses, security groups, metadata, snapshots, stops and ends are what they are in EC2.
+addresses, security groups, metadata, snapshots, stops and ends are what they are in EC2. So are imports,
+quotas, capacity and outages, which moto alone does not know.
 
 time-limit: 900
 """
@@ -9,6 +10,8 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import time
 import urllib.parse
 
 import lib
@@ -24,7 +27,7 @@ story = lib.Story("ec2rig")
 if os.geteuid() != 0:
     print("SKIP ec2rig: the stand-in's machines need network namespaces, and so root")
     raise SystemExit(0)
-rig = Ec2Rig(story, boots=True)
+rig = Ec2Rig(story, boots=True, buckets=["imports"])
 reclo = story.reclo(env=rig.env)
 state = {}
 
@@ -69,10 +72,93 @@ def a_servers_standby_is_an_image():
     state["image"], state["snapshot"] = report["image"], report["disks"][0]["snapshot"]
 
 
+def import_of(key, kind="VHD", **more):
+    container = {"Format": kind, "UserBucket": {"S3Bucket": "imports", "S3Key": key}}
+    return rig.ec2("import_snapshot", DiskContainer=container, **more)["ImportTaskId"]
+
+
+def import_detail(task):
+    told = rig.ec2("describe_import_snapshot_tasks", ImportTaskIds=[task])["ImportSnapshotTasks"][0]
+    return told["SnapshotTaskDetail"]
+
+
+def import_end(task):
+    return wait_until(lambda: (detail := import_detail(task))["Status"] != "active" and detail, 60, f"{task} ended")
+
+
+@story.step
+def an_object_in_s3_becomes_a_snapshot():
+    raw, vhd = story.folder / "import.raw", story.folder / "import.vhd"
+    raw.write_bytes(b"first" * 1000 + bytes(3 << 20) + b"last" * 1000)
+    os.truncate(raw, 5 << 20)
+    subprocess.run(["qemu-img", "convert", "-O", "vpc", "-o", "force_size=on", raw, vhd], check=True)
+    for key, body in (("disk.vhd", vhd.read_bytes()), ("disk.raw", raw.read_bytes()), ("junk", b"junk" * 4096)):
+        rig.put_object("imports", key, body)
+    try:
+        import_of("disk.vhd")
+        raise lib.Failed("imported without the role vmimport")
+    except AwsError as error:
+        check_equal((error.code, "vmimport" in error.message), ("InvalidParameter", True), "the refusal")
+    rig.lab("POST", "/lab/role/vmimport")
+    task = import_of("disk.vhd", ClientToken="one")
+    check_equal(import_of("disk.vhd", ClientToken="one"), task, "the task of the same token")
+    check_equal(import_detail(task)["Status"], "active", "status at first")
+    for started in (task, import_of("disk.raw", "RAW")):
+        snapshot = import_end(started)["SnapshotId"]
+        rig.read_snapshot(snapshot, story.folder / "imported.raw", raw.stat().st_size)
+        check((story.folder / "imported.raw").read_bytes() == raw.read_bytes(), "it is not what was imported")
+        blocks = rig.aws("ebs", "list_snapshot_blocks", SnapshotId=snapshot)["Blocks"]
+        check_equal([block["BlockIndex"] for block in blocks], [0, 6], "blocks with data")
+    for key in ("junk", "absent"):
+        ended = import_end(import_of(key))
+        check_equal((ended["Status"], "ClientError" in ended["StatusMessage"]), ("deleted", True), f"end of {key}")
+
+
+@story.step
+def what_an_account_lacks_is_refused_as_aws_words_it():
+    state["subnet"] = rig.ec2("describe_subnets", Filters=[{"Name": "cidr-block", "Values": [SUBNET]}])[
+        "Subnets"][0]["SubnetId"]
+    plain = {"ImageId": state["image"], "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small",
+             "SubnetId": state["subnet"]}
+    zone = rig.ec2("describe_subnets", SubnetIds=[state["subnet"]])["Subnets"][0]["AvailabilityZone"]
+    for address in ("172.31.16.1", "10.0.0.5"):
+        refused("InvalidParameterValue", "run_instances", **plain, PrivateIpAddress=address)
+    refused("InvalidSubnetID.NotFound", "run_instances", **{**plain, "SubnetId": "subnet-0123456789abcdef0"})
+    refused("InvalidGroup.NotFound", "run_instances", **plain, SecurityGroupIds=["sg-0123456789abcdef0"])
+    refused("InvalidKeyPair.NotFound", "run_instances", **plain, KeyName="nobody")
+    refused("InvalidInstanceType.NotFound", "run_instances", **{**plain, "InstanceType": "t3.none"})
+    refused("InvalidParameterValue", "run_instances", **{**plain, "InstanceType": "m6g.large"})
+    rig.lab("POST", "/lab/without", [["t3.small", zone]])
+    refused("InsufficientInstanceCapacity", "run_instances", **plain)
+    rig.lab("POST", "/lab/without", [])
+    quota = rig.aws("service-quotas", "get_service_quota", ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]
+    check_equal(quota["Value"], 32.0, "quota")
+    rig.lab("POST", "/lab/quota", {"L-1216C47A": 1})
+    refused("VcpuLimitExceeded", "run_instances", **plain)
+    rig.lab("POST", "/lab/quota", {"L-1216C47A": 32})
+    check_equal(rig.instances(), [], "instances of what was refused")
+
+
+@story.step
+def services_can_be_cut_off_and_slow():
+    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 60})
+    try:
+        rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
+        raise lib.Failed("EBS answered while it was cut off")
+    except AwsError as error:
+        check_equal(error.code, "ConnectionClosedError", "what a cut looks like")
+    rig.ec2("describe_images", Owners=["self"])
+    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 0})
+    rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
+    rig.lab("POST", "/lab/latency", {"on": True, "scale": 10})
+    started = time.monotonic()
+    rig.ec2("describe_images", Owners=["self"])
+    check(time.monotonic() - started >= 1.5, "it was not slow")
+    rig.lab("POST", "/lab/latency", {"on": False})
+
+
 @story.step
 def it_runs_and_answers_at_its_public_address():
-    subnets = rig.ec2("describe_subnets", Filters=[{"Name": "cidr-block", "Values": [SUBNET]}])["Subnets"]
-    state["subnet"] = subnets[0]["SubnetId"]
     state["group"] = rig.ec2("create_security_group", GroupName="office", Description="office")["GroupId"]
     rig.ec2("authorize_security_group_ingress", GroupId=state["group"], IpProtocol="tcp", FromPort=80, ToPort=80,
             CidrIp="127.0.0.0/8")
@@ -213,6 +299,7 @@ def uefi_as_the_image_says():
 
 @story.step
 def terminated_it_leaves_nothing():
+    refused("DependencyViolation", "delete_security_group", GroupId=state["group"])
     volumes = [one["Ebs"]["VolumeId"] for one in rig.instance(state["id"])["BlockDeviceMappings"]]
     told = rig.ec2("terminate_instances", InstanceIds=[state["id"]])["TerminatingInstances"][0]
     check_equal(told["CurrentState"]["Name"], "shutting-down", "state at first")
@@ -223,6 +310,16 @@ def terminated_it_leaves_nothing():
     rig.ec2("delete_security_group", GroupId=state["group"])
     left = [path.name for path in (story.folder / "ec2" / "instances").glob("vol-*")]
     check_equal(left, [], "volumes on the disk")
+
+
+@story.step
+def killed_it_takes_its_machines_with_it():
+    group = rig.ec2("create_security_group", GroupName="other", Description="other")["GroupId"]
+    made = rig.ec2("run_instances", **run_parameters(SecurityGroupIds=[group], ClientToken="last"))
+    rig.wait_state(made["Instances"][0]["InstanceId"], "running")
+    check(reclo_machines() != [], "no machine runs")
+    rig.process.kill()
+    wait_until(lambda: not reclo_machines(), 30, "the end of the machines")
 
 
 def reclo_machines():

@@ -101,7 +101,7 @@ class Imports:
             snapshot = Snapshot(snapshot_id, size_gib, None, self.ebs.folder / snapshot_id, 0.0)
         copy_blocks(disk, snapshot)
         with self.lock:
-            snapshot.completed = time.time()
+            snapshot.completed = 0.0  # the task ends no sooner than its snapshot is whole
             self.ebs.snapshots[snapshot_id] = snapshot
             task.snapshot = snapshot_id
 
