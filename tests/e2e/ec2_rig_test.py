@@ -109,6 +109,9 @@ def an_object_in_s3_becomes_a_snapshot():
         check((story.folder / "imported.raw").read_bytes() == raw.read_bytes(), "it is not what was imported")
         blocks = rig.aws("ebs", "list_snapshot_blocks", SnapshotId=snapshot)["Blocks"]
         check_equal([block["BlockIndex"] for block in blocks], [0, 6], "blocks with data")
+    cancelled = import_of("disk.raw", "RAW")
+    rig.ec2("cancel_import_task", ImportTaskId=cancelled)
+    check_equal(import_end(cancelled).get("SnapshotId"), None, "the snapshot of a cancelled task")
     for key in ("junk", "absent"):
         ended = import_end(import_of(key))
         check_equal((ended["Status"], "ClientError" in ended["StatusMessage"]), ("deleted", True), f"end of {key}")
