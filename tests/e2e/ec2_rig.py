@@ -16,6 +16,13 @@ STATE_LIMIT_S = 300
 STOP_LIMIT_S = 20
 
 
+def cannot_boot():
+    """Why the stand-in's instances cannot be machines here, or ""."""
+    if os.geteuid() != 0:
+        return "the stand-in's machines have network namespaces, which takes root"
+    return "" if os.path.exists("/dev/net/tun") else "the stand-in's machines need /dev/net/tun"
+
+
 class AwsError(Exception):
     """What AWS's client was refused with; `code` is AWS's."""
 

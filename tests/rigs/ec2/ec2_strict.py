@@ -11,6 +11,7 @@ from ebs_direct import EbsDirect
 from moto.core.responses import ActionResult
 from moto.ec2.models import amis, ec2_backends, elastic_block_store, instances, security_groups
 from moto.ec2.responses.amis import AmisResponse
+from moto.ec2.responses.instances import InstanceResponse
 from refusal import ACCOUNT, Refusal
 
 NO_TOKEN = "ABCDE"  # what moto passes when a request has no client token
@@ -77,13 +78,33 @@ def check_private_ip(backend, address, subnet_id):
                 raise Refusal("InvalidIPAddress.InUse", f"Address {address} is in use.")
 
 
-def merged_disks(image, overrides):
+def parse_mappings(self):
+    """As they were given: moto's own fills in what the image should."""
+    mappings = copy.deepcopy(self._get_param("BlockDeviceMappings", []) or [])
+    for mapping in mappings:
+        rate = mapping.setdefault("Ebs", {}).pop("VolumeInitializationRate", None)
+        if rate is not None and not 100 <= int(rate) <= 300:
+            raise Refusal("InvalidParameterValue", "VolumeInitializationRate must be 100 to 300 MiB/s")
+    return mappings
+
+
+def merged_disks(backend, image, overrides):
     """The image's mapping with what RunInstances says otherwise."""
     disks = {disk["DeviceName"]: copy.deepcopy(disk) for disk in image.lab_disks}
     for override in overrides or []:
+        if "NoDevice" in override:
+            disks.pop(override["DeviceName"], None)
+            continue
         disk = disks.setdefault(override["DeviceName"], {"DeviceName": override["DeviceName"], "Ebs": {}})
-        disk["Ebs"].update({name: value for name, value in (override.get("Ebs") or {}).items()
-                            if value not in (None, "", False)})
+        disk["Ebs"].update({name: value for name, value in override["Ebs"].items() if value is not None})
+    for disk in disks.values():
+        snapshot, size = backend.snapshots.get(disk["Ebs"].get("SnapshotId")), disk["Ebs"].get("VolumeSize")
+        if not snapshot and not size:
+            raise Refusal("MissingParameter", "The request must contain the parameter size or snapshotId")
+        if snapshot and int(size or snapshot.volume.size) < snapshot.volume.size:
+            raise Refusal("InvalidBlockDeviceMapping",
+                          f"Volume of size {size}GB is smaller than snapshot '{snapshot.id}', expect size >= "
+                          f"{snapshot.volume.size}GB")
     return list(disks.values())
 
 
@@ -132,7 +153,7 @@ def strict_run_instances(plain, capacity):
             raise Refusal("MissingParameter", "The request must contain the parameter ImageId")
         image = self.amis.get(image_id)
         if getattr(image, "lab_disks", None):
-            rest["block_device_mappings"] = merged_disks(image, rest.get("block_device_mappings"))
+            rest["block_device_mappings"] = merged_disks(self, image, rest.get("block_device_mappings"))
         zone = place(self, rest)
         check_groups(self, rest)
         capacity.check(self, image, rest.get("instance_type", "m1.small"), zone, count)
@@ -154,6 +175,18 @@ def strict_terminate(plain):
         self._private_ips.clear()
         return before
     return terminate
+
+
+def strict_create_volume(plain):
+    def create_volume(self, size, zone_name, snapshot_id=None, **rest):
+        snapshot = self.snapshots.get(snapshot_id)
+        if snapshot and size is not None and int(size) < snapshot.volume.size:
+            raise Refusal("InvalidParameterValue", f"Volume of size {size}GB is smaller than snapshot '{snapshot_id}', "
+                                                   f"expect size >= {snapshot.volume.size}GB")
+        if snapshot and snapshot.status != "completed":
+            raise Refusal("IncorrectState", f"Snapshot is in invalid state - {snapshot.status}")
+        return plain(self, size, zone_name, snapshot_id, **rest)
+    return create_volume
 
 
 def strict_delete_group(plain):
@@ -197,6 +230,7 @@ def install(folder, region, capacity):
     snapshot_class.progress = property(lambda self: "100%" if self.status == "completed" else "0%")
 
     AmisResponse.register_image = register_image
+    InstanceResponse._parse_block_device_mapping = parse_mappings
     plain_disks = amis.Ami.block_device_mappings.fget
     amis.Ami.block_device_mappings = property(
         lambda self: getattr(self, "lab_disks", None) or plain_disks(self))
@@ -208,6 +242,7 @@ def install(folder, region, capacity):
     groups.delete_security_group = strict_delete_group(groups.delete_security_group)
 
     block_store = elastic_block_store.EBSBackend
+    block_store.create_volume = strict_create_volume(block_store.create_volume)
     plain_create, plain_delete = block_store.create_snapshot, block_store.delete_snapshot
 
     def create_snapshot(self, volume_id, *arguments, **rest):
