@@ -1,5 +1,6 @@
 """The stand-in for EC2 and EBS (tests/rigs/ec2) for the end-to-end suites, on loopback."""
 
+import base64
 import json
 import os
 import re
@@ -13,6 +14,13 @@ from stores import RIGS, START_LIMIT_S, rig_python
 ACCESS_KEY, SECRET_KEY = "AKIARECLOTEST0000001", "reclo/test+secret/0000000000000000000"
 STATE_LIMIT_S = 300
 STOP_LIMIT_S = 20
+
+
+def cannot_boot():
+    """Why the stand-in's instances cannot be machines here, or ""."""
+    if os.geteuid() != 0:
+        return "the stand-in's machines have network namespaces, which takes root"
+    return "" if os.path.exists("/dev/net/tun") else "the stand-in's machines need /dev/net/tun"
 
 
 class AwsError(Exception):
@@ -115,6 +123,9 @@ class Ec2Rig:
 
     def ec2(self, method, **parameters):
         return self.aws("ec2", method, **parameters)
+
+    def put_object(self, bucket, key, body):
+        self.aws("s3", "put_object", Bucket=bucket, Key=key, Body={"base64": base64.b64encode(body).decode()})
 
     def instance(self, instance_id):
         return self.ec2("describe_instances", InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]

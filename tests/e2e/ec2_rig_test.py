@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The stand-in for EC2 (tests/rigs/ec2) really boots: a server's standby runs as an instance there, and
-addresses, security groups, metadata, snapshots, stops and ends are what they are in EC2.
+addresses, security groups, metadata, snapshots, stops and ends are what they are in EC2. So are imports,
+quotas, capacity and outages, which moto alone does not know.
 
 time-limit: 900
 """
@@ -9,10 +10,12 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import time
 import urllib.parse
 
 import lib
-from ec2_rig import AwsError, Ec2Rig, InstanceOffice
+from ec2_rig import AwsError, Ec2Rig, InstanceOffice, cannot_boot
 from lib import check, check_equal, wait_until
 
 USER_DATA = "#!/bin/sh\n# for the recovered server: Öztürk\n"
@@ -20,11 +23,11 @@ SUBNET = "172.31.16.0/20"
 PRIVATE_IP = "172.31.16.77"
 BLOCK_BYTES = 512 * 1024
 
-story = lib.Story("ec2rig")
-if os.geteuid() != 0:
-    print("SKIP ec2rig: the stand-in's machines need network namespaces, and so root")
+if why_not := cannot_boot():
+    print(f"SKIP ec2rig: {why_not}")
     raise SystemExit(0)
-rig = Ec2Rig(story, boots=True)
+story = lib.Story("ec2rig")
+rig = Ec2Rig(story, boots=True, buckets=["imports"])
 reclo = story.reclo(env=rig.env)
 state = {}
 
@@ -41,6 +44,7 @@ def refused(code, method, **parameters):
 def run_parameters(**more):
     return {"ImageId": state["image"], "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small",
             "SubnetId": state["subnet"], "SecurityGroupIds": [state["group"]], "PrivateIpAddress": PRIVATE_IP,
+            "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": 300}}],
             "KeyName": "operator", "UserData": USER_DATA, "ClientToken": "failover-1",
             "TagSpecifications": [{"ResourceType": kind, "Tags": [{"Key": "server", "Value": "frontdesk"}]}
                                   for kind in ("instance", "volume")], **more}
@@ -69,10 +73,107 @@ def a_servers_standby_is_an_image():
     state["image"], state["snapshot"] = report["image"], report["disks"][0]["snapshot"]
 
 
+def import_of(key, kind="VHD", **more):
+    container = {"Format": kind, "UserBucket": {"S3Bucket": "imports", "S3Key": key}}
+    return rig.ec2("import_snapshot", DiskContainer=container, **more)["ImportTaskId"]
+
+
+def vhd_of(raw, vhd):
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on", raw, vhd], check=True)
+    return vhd.read_bytes()
+
+
+def import_detail(task):
+    told = rig.ec2("describe_import_snapshot_tasks", ImportTaskIds=[task])["ImportSnapshotTasks"][0]
+    return told["SnapshotTaskDetail"]
+
+
+def import_end(task):
+    return wait_until(lambda: (detail := import_detail(task))["Status"] != "active" and detail, 60, f"{task} ended")
+
+
+@story.step
+def an_object_in_s3_becomes_a_snapshot():
+    raw, vhd = story.folder / "import.raw", story.folder / "import.vhd"
+    raw.write_bytes(b"first" * 1000 + bytes(3 << 20) + b"last" * 1000)
+    os.truncate(raw, 5 << 20)
+    for key, body in (("disk.vhd", vhd_of(raw, vhd)), ("disk.raw", raw.read_bytes()), ("junk", b"junk" * 4096)):
+        rig.put_object("imports", key, body)
+    try:
+        import_of("disk.vhd")
+        raise lib.Failed("imported without the role vmimport")
+    except AwsError as error:
+        check_equal((error.code, "vmimport" in error.message), ("InvalidParameter", True), "the refusal")
+    rig.lab("POST", "/lab/role/vmimport")
+    task = import_of("disk.vhd", ClientToken="one")
+    check_equal(import_of("disk.vhd", ClientToken="one"), task, "the task of the same token")
+    check_equal(import_detail(task)["Status"], "active", "status at first")
+    for started in (task, import_of("disk.raw", "RAW")):
+        snapshot = import_end(started)["SnapshotId"]
+        rig.read_snapshot(snapshot, story.folder / "imported.raw", raw.stat().st_size)
+        check((story.folder / "imported.raw").read_bytes() == raw.read_bytes(), "it is not what was imported")
+        blocks = rig.aws("ebs", "list_snapshot_blocks", SnapshotId=snapshot)["Blocks"]
+        check_equal([block["BlockIndex"] for block in blocks], [0, 6], "blocks with data")
+    os.truncate(raw, (1 << 30) + 512)
+    rig.put_object("imports", "big.vhd", vhd_of(raw, vhd))
+    state["two_gib"] = import_end(import_of("big.vhd"))["SnapshotId"]
+    check_equal(rig.ec2("describe_snapshots", SnapshotIds=[state["two_gib"]])["Snapshots"][0]["VolumeSize"], 2,
+                "GiB of a little more than one")
+    cancelled = import_of("disk.raw", "RAW")
+    rig.ec2("cancel_import_task", ImportTaskId=cancelled)
+    check_equal(import_end(cancelled).get("SnapshotId"), None, "the snapshot of a cancelled task")
+    for key in ("junk", "absent"):
+        ended = import_end(import_of(key))
+        check_equal((ended["Status"], "ClientError" in ended["StatusMessage"]), ("deleted", True), f"end of {key}")
+
+
+@story.step
+def what_an_account_lacks_is_refused_as_aws_words_it():
+    state["subnet"] = rig.ec2("describe_subnets", Filters=[{"Name": "cidr-block", "Values": [SUBNET]}])[
+        "Subnets"][0]["SubnetId"]
+    plain = {"ImageId": state["image"], "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small",
+             "SubnetId": state["subnet"]}
+    small = [{"DeviceName": "/dev/xvdb", "Ebs": {}}]
+    refused("MissingParameter", "run_instances", **plain, BlockDeviceMappings=small)
+    zone = rig.ec2("describe_subnets", SubnetIds=[state["subnet"]])["Subnets"][0]["AvailabilityZone"]
+    for address in ("172.31.16.1", "10.0.0.5"):
+        refused("InvalidParameterValue", "run_instances", **plain, PrivateIpAddress=address)
+    refused("InvalidSubnetID.NotFound", "run_instances", **{**plain, "SubnetId": "subnet-0123456789abcdef0"})
+    refused("InvalidGroup.NotFound", "run_instances", **plain, SecurityGroupIds=["sg-0123456789abcdef0"])
+    refused("InvalidKeyPair.NotFound", "run_instances", **plain, KeyName="nobody")
+    refused("InvalidInstanceType.NotFound", "run_instances", **{**plain, "InstanceType": "t3.none"})
+    refused("InvalidParameterValue", "run_instances", **{**plain, "InstanceType": "m6g.large"})
+    rig.lab("POST", "/lab/without", [["t3.small", zone]])
+    refused("InsufficientInstanceCapacity", "run_instances", **plain)
+    rig.lab("POST", "/lab/without", [])
+    quota = rig.aws("service-quotas", "get_service_quota", ServiceCode="ec2", QuotaCode="L-1216C47A")["Quota"]
+    check_equal(quota["Value"], 32.0, "quota")
+    rig.lab("POST", "/lab/quota", {"L-1216C47A": 1})
+    refused("VcpuLimitExceeded", "run_instances", **plain)
+    rig.lab("POST", "/lab/quota", {"L-1216C47A": 32})
+    check_equal(rig.instances(), [], "instances of what was refused")
+
+
+@story.step
+def services_can_be_cut_off_and_slow():
+    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 60})
+    try:
+        rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
+        raise lib.Failed("EBS answered while it was cut off")
+    except AwsError as error:
+        check_equal(error.code, "ConnectionClosedError", "what a cut looks like")
+    rig.ec2("describe_images", Owners=["self"])
+    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 0})
+    rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
+    rig.lab("POST", "/lab/latency", {"on": True, "scale": 10})
+    started = time.monotonic()
+    rig.ec2("describe_images", Owners=["self"])
+    check(time.monotonic() - started >= 1.5, "it was not slow")
+    rig.lab("POST", "/lab/latency", {"on": False})
+
+
 @story.step
 def it_runs_and_answers_at_its_public_address():
-    subnets = rig.ec2("describe_subnets", Filters=[{"Name": "cidr-block", "Values": [SUBNET]}])["Subnets"]
-    state["subnet"] = subnets[0]["SubnetId"]
     state["group"] = rig.ec2("create_security_group", GroupName="office", Description="office")["GroupId"]
     rig.ec2("authorize_security_group_ingress", GroupId=state["group"], IpProtocol="tcp", FromPort=80, ToPort=80,
             CidrIp="127.0.0.0/8")
@@ -199,30 +300,66 @@ def a_machine_that_dies_is_a_stopped_instance():
 
 
 @story.step
-def uefi_as_the_image_says():
+def its_root_can_be_swapped_while_it_is_stopped():
+    old, zone = volume(), rig.instance(state["id"])["Placement"]["AvailabilityZone"]
+    refused("InvalidParameterValue", "create_volume", SnapshotId=state["two_gib"], Size=1, AvailabilityZone=zone)
+    new = rig.ec2("create_volume", SnapshotId=state["later"], AvailabilityZone=zone)["VolumeId"]
+    rig.ec2("detach_volume", VolumeId=old)
+    rig.ec2("attach_volume", VolumeId=new, InstanceId=state["id"], Device="/dev/xvda")
+    rig.ec2("delete_volume", VolumeId=old)
+    rig.ec2("start_instances", InstanceIds=[state["id"]])
+    rig.wait_state(state["id"], "running")
+    office().wait()
+    check_equal(office().rows(), ["09:00 Mrs Alvarez"], "rows of the snapshot that was taken in between")
+    refused("IncorrectState", "detach_volume", VolumeId=new)
+    state["swapped"] = new
+
+
+@story.step
+def uefi_as_the_image_says_and_two_volumes_at_one_instant():
     image = rig.ec2("register_image", Name="frontdesk-uefi", Architecture="x86_64", VirtualizationType="hvm",
                     EnaSupport=True, BootMode="uefi", RootDeviceName="/dev/xvda", BlockDeviceMappings=[
                         {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": state["snapshot"]}}])["ImageId"]
-    uefi = run_parameters(ImageId=image, ClientToken="uefi", PrivateIpAddress="172.31.16.78")
+    rig.ec2("stop_instances", InstanceIds=[state["id"]], Force=True)
+    rig.wait_state(state["id"], "stopped")
+    uefi = run_parameters(ImageId=image, ClientToken="uefi", PrivateIpAddress="172.31.16.78", BlockDeviceMappings=[
+        {"DeviceName": "/dev/xvdb", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": True}}])
     made = rig.ec2("run_instances", **uefi)["Instances"][0]["InstanceId"]
     rig.wait_state(made, "running")
     InstanceOffice(rig.instance(made)["PublicIpAddress"]).wait()
+    taken = rig.ec2("create_snapshots", InstanceSpecification={"InstanceId": made})["Snapshots"]
+    for snapshot in taken:
+        rig.wait_snapshot(snapshot["SnapshotId"])
+    counts = sorted(len(rig.aws("ebs", "list_snapshot_blocks", SnapshotId=snapshot["SnapshotId"])["Blocks"])
+                    for snapshot in taken)
+    check(counts[0] == 0 and counts[1] > 30, f"blocks of the snapshots: {counts}")
     rig.ec2("terminate_instances", InstanceIds=[made])
     rig.wait_state(made, "terminated")
 
 
 @story.step
 def terminated_it_leaves_nothing():
-    volumes = [one["Ebs"]["VolumeId"] for one in rig.instance(state["id"])["BlockDeviceMappings"]]
+    refused("DependencyViolation", "delete_security_group", GroupId=state["group"])
     told = rig.ec2("terminate_instances", InstanceIds=[state["id"]])["TerminatingInstances"][0]
     check_equal(told["CurrentState"]["Name"], "shutting-down", "state at first")
     rig.wait_state(state["id"], "terminated")
     check_equal(reclo_machines(), [], "machines left")
-    for name in volumes:
-        refused("InvalidVolume.NotFound", "describe_volumes", VolumeIds=[name])
+    left = [one["VolumeId"] for one in rig.ec2("describe_volumes")["Volumes"]]
+    check_equal(left, [state["swapped"]], "volumes: the one that was attached by hand stays")
+    rig.ec2("delete_volume", VolumeId=state["swapped"])
     rig.ec2("delete_security_group", GroupId=state["group"])
     left = [path.name for path in (story.folder / "ec2" / "instances").glob("vol-*")]
     check_equal(left, [], "volumes on the disk")
+
+
+@story.step
+def killed_it_takes_its_machines_with_it():
+    group = rig.ec2("create_security_group", GroupName="other", Description="other")["GroupId"]
+    made = rig.ec2("run_instances", **run_parameters(SecurityGroupIds=[group], ClientToken="last"))
+    rig.wait_state(made["Instances"][0]["InstanceId"], "running")
+    check(reclo_machines() != [], "no machine runs")
+    rig.process.kill()
+    wait_until(lambda: not reclo_machines(), 30, "the end of the machines")
 
 
 def reclo_machines():

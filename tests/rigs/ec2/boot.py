@@ -89,6 +89,8 @@ def install_volumes(fleet, ebs):
     def stopped_first(plain):
         """A running machine's disks stay as they are: QEMU's are not changed while it runs."""
         def method(self, volume_id, instance_id, *arguments, **rest):
+            attached = self.volumes[volume_id].attachment if volume_id in self.volumes else None
+            instance_id = instance_id or (attached.instance.id if attached else None)
             if instance_id in fleet.units and fleet.find(instance_id).state in ("running", "stopping"):
                 raise Refusal("IncorrectState", f"The stand-in changes the volumes of '{instance_id}' only while it "
                                                 "is stopped.")

@@ -20,6 +20,9 @@ recovery leans on; ../moto_s3.py the front with signatures, faults (its help tel
     POST /lab/quota              {"L-1216C47A": 32}: vCPUs of running on-demand standard instances
     POST /lab/without            [["t3.small", "us-east-1a"], ["*", "us-east-1b"]]: types that a zone has not
     POST /lab/imports            {"secs": 2}: how long ImportSnapshot takes
+    POST /lab/latency            {"on": true, "scale": 1.0}: take as long as AWS does (latency.py), or scale times it
+    POST /lab/cut                {"service": "ec2", "mode": "reset" or "blackhole", "secs": 10}: no way to a service
+                                 ("" is all of them), from now on
     POST /lab/role/vmimport      makes the service role, or any other that vmie.amazonaws.com may assume
   with --boot, which makes instances real machines (fleet.py; needs root):
     POST /lab/boot               {"memory_cap_mib": 512, "vcpus_cap": 1, "stop_grace_s": 120, "launch_s": 0,
@@ -40,6 +43,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -54,6 +58,7 @@ import moto_s3
 from capacity import Capacity, QuotaError
 from ebs_direct import EbsError
 from fleet import Fleet
+from latency import Latency
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
@@ -85,6 +90,11 @@ class Front(moto_s3.Front):
         return f"{self.command} {self.path} {action}"
 
     def fails_before(self, mode, fault):
+        if cut := self.server.lab.cut_of(self.service):
+            if cut[0] == "blackhole":
+                time.sleep(max(0.0, cut[1] - time.monotonic()))  # what was sent is lost: the connection never answers
+            self.reset()
+            return True
         words = WORDS.get(mode, {}).get(self.service)
         if words:
             self.refuse(*words)
@@ -92,6 +102,7 @@ class Front(moto_s3.Front):
         return super().fails_before(mode, fault)
 
     def dispatch(self, headers, body):
+        self.server.lab.latency.wait(self.service, self.command, self.path, body)
         if self.service == "servicequotas":
             return self.quotas(headers, body)
         if self.service != "ebs":
@@ -147,7 +158,7 @@ class Lab(moto_s3.Lab):
     def __init__(self, region, ebs, capacity, imported):
         super().__init__()
         self.region, self.ebs, self.capacity, self.imports = region, ebs, capacity, imported
-        self.fleet = None
+        self.fleet, self.latency, self.cuts = None, Latency(), {}
 
     def command(self, method, path, body):
         if self.fleet and (answer := self.fleet_command(method, path, body)) is not None:
@@ -161,6 +172,13 @@ class Lab(moto_s3.Lab):
             return {}
         if (method, path) == ("POST", "/lab/without"):
             self.capacity.without = {(kind, zone) for kind, zone in json.loads(body)}
+            return {}
+        if (method, path) == ("POST", "/lab/latency"):
+            self.latency.set(json.loads(body), self.ebs, self.imports, self.fleet)
+            return {}
+        if (method, path) == ("POST", "/lab/cut"):
+            cut = json.loads(body)
+            self.cuts[cut["service"]] = (cut["mode"], time.monotonic() + float(cut["secs"]))
             return {}
         if (method, path) == ("POST", "/lab/imports"):
             self.imports.secs = float(json.loads(body)["secs"])
@@ -198,6 +216,14 @@ class Lab(moto_s3.Lab):
         if kind == "metadata":
             return self.fleet.asked(instance)
         return self.fleet.console(instance) if kind == "console" else self.fleet.screenshot(instance)
+
+    def cut_of(self, service):
+        """(mode, until) when there is no way to a service at the moment."""
+        for name in (service, ""):
+            mode, until = self.cuts.get(name, ("", 0.0))
+            if time.monotonic() < until:
+                return mode, until
+        return None
 
     def backend(self):
         return ec2_strict.ec2_backends[ec2_strict.ACCOUNT][self.region]
