@@ -357,8 +357,9 @@ Result<BackupReport> run_backup(const repo::Repository& repository, const Backup
                                 ProgressSink& progress, const CancelToken& cancel) {
   if (options.disks.empty() || options.disks.size() > kDisksPerServerMax)
     return Error(Code::kInvalidArgument, fmt::format("give 1 to {} disks", kDisksPerServerMax));
-  RECLO_ASSIGN_OR_RETURN(ServerState state, ServerState::open(options.state_directory, repository,
-                                                              options.server, cancel));
+  RECLO_ASSIGN_OR_RETURN(ServerState state,
+                         ServerState::open(options.state_directory, repository, options.server,
+                                           options.identity, cancel));
   const auto parent_may_be_damaged = [](const BackupRun& run, const Error& error) {
     return run.read_parent() &&
            (error.code() == Code::kCorruption || error.code() == Code::kNotFound);

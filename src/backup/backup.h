@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "backup/server_identity.h"
 #include "base/progress.h"
 #include "disk/allocation.h"
 #include "repo/repository.h"
@@ -29,6 +30,7 @@ struct BackupOptions {
   int compression_level = 0;  // 0: adaptive; else fixed (zstd's scale)
   size_t workers = 0;         // 0: from the CPUs
   size_t upload_threads = 4;
+  IdentityClaim identity;  // nothing known: any machine may append
 };
 
 struct BackupReport {

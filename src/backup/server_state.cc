@@ -51,6 +51,25 @@ Result<repo::MachineKeys> load_or_make_keys(const std::string& path,
   return keys;
 }
 
+// Before the keys: a branch that was interrupted between the two is begun again as a branch, and an
+// identity without keys binds nothing that was written.
+Result<ServerIdentity> bind_identity(const std::string& folder, const std::string& server,
+                                     bool enrolled, const IdentityClaim& claim) {
+  const std::string path = os::join_path(folder, "identity.json");
+  std::optional<ServerIdentity> known;
+  if (os::path_exists(path)) {
+    RECLO_ASSIGN_OR_RETURN(const Bytes text, os::read_file(path, kIdentitySizeBytesMax));
+    auto decoded = decode_identity(as_text(text));
+    if (!decoded.ok())
+      return std::move(decoded).error().with(
+          path + " is damaged (remove it when this is the server that it was)");
+    known = std::move(decoded).value();
+  }
+  RECLO_ASSIGN_OR_RETURN(ServerIdentity now, check_identity(server, known, enrolled, claim));
+  if (now != known) RECLO_TRY(os::write_file_durably(path, as_bytes(encode_identity(now)), 0600));
+  return now;
+}
+
 }  // namespace
 
 std::optional<repo::MachineKeys> find_machine_keys(const std::string& state_directory,
@@ -93,7 +112,7 @@ Status check_repository_pin(const std::string& state_directory,
 
 Result<ServerState> ServerState::open(const std::string& state_directory,
                                       const repo::Repository& repository, const std::string& server,
-                                      const CancelToken& cancel) {
+                                      const IdentityClaim& claim, const CancelToken& cancel) {
   RECLO_TRY(repo::check_server_name(server));
   RECLO_TRY(check_repository_pin(state_directory, repository));
   const std::string folder =
@@ -107,13 +126,17 @@ Result<ServerState> ServerState::open(const std::string& state_directory,
     return std::move(lock).error();
   }
   const std::string keys_path = os::join_path(folder, "keys.json");
+  RECLO_ASSIGN_OR_RETURN(const ServerIdentity identity,
+                         bind_identity(folder, server, os::path_exists(keys_path), claim));
+  RECLO_KILL_POINT("state.identity_written");
   RECLO_ASSIGN_OR_RETURN(repo::MachineKeys keys, load_or_make_keys(keys_path, repository, server));
   RECLO_KILL_POINT("state.keys_written");
   const auto enrolled = repository.store().stat(repo::layout::machine_record(keys.id), cancel);
   if (!enrolled.ok()) {
     if (enrolled.error().code() != Code::kNotFound) return enrolled.error();
     RECLO_TRY(repo::enrol_machine(repository.store(), repository.id(),
-                                  repository.config().public_key, keys, cancel));
+                                  repository.config().public_key, keys, cancel,
+                                  identity.recovered_from));
   }
   ServerState state(folder, std::move(lock).value(), std::move(keys));
   RECLO_TRY(state.load_last_point());

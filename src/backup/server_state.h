@@ -1,6 +1,7 @@
 // What a server keeps between backups, in STATE/repositories/<repository>/servers/<name>/:
 //
 //   keys.json       its map key and signing key (mode 0600): enough to write, not to read back
+//   identity.json   which machine this server is, and of what it is a copy
 //   state.json      the last committed recovery point
 //   lock            held while a backup runs
 //   session.journal, disk-<n>.tags(.sums, .new), chunks.index, maps/,
@@ -14,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "backup/server_identity.h"
 #include "os/file.h"
 #include "repo/repository.h"
 
@@ -30,10 +32,10 @@ class ServerState {
   /// Opens or creates the state of `server`, takes its lock, and enrols the server in the
   /// repository when it is new. The keys are on the local disk before machine.json is put, so that
   /// no enrolment is ever without its keys. Errors: kConflict when another backup of this server
-  /// runs, or the repository's key changed.
+  /// runs, the repository's key changed, or the chain is not this machine's (server_identity.h).
   static Result<ServerState> open(const std::string& state_directory,
                                   const repo::Repository& repository, const std::string& server,
-                                  const CancelToken& cancel);
+                                  const IdentityClaim& claim, const CancelToken& cancel);
 
   const repo::MachineKeys& keys() const { return keys_; }
   const std::optional<LastPoint>& last_point() const { return last_point_; }

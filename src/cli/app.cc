@@ -125,6 +125,12 @@ void add_backup_verbs(CLI::App& app, Invocation& in) {
       ->add_option("--workers", in.backup.workers,
                    "Threads that read and compress; 0: from the CPUs")
       ->check(CLI::Range(0u, 64u));
+  auto* same = backup->add_flag("--same-server", in.backup.same_server,
+                                "It is the server that was enrolled, on other hardware");
+  backup
+      ->add_option("--branch", in.backup.branch,
+                   "For a recovered copy: back up into a chain of this name; 'auto' names it")
+      ->excludes(same);
   backup->add_option("--uploads", in.backup.upload_threads, "Packs uploaded at once")
       ->check(CLI::Range(1u, 32u));
 }

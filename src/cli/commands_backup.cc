@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/point_json.h"
+#include "recovery/clone_marker.h"
 
 namespace reclo::cli {
 namespace {
@@ -42,7 +43,15 @@ Json volumes_json(const std::vector<disk::Allocation>& allocations) {
 Status run_backup_command(Context& context, const BackupArgs& args) {
   RECLO_ASSIGN_OR_RETURN(const OpenRepository open, open_repository(context));
   backup::BackupOptions options;
+  options.identity = recovery::look_at_this_machine(recovery::IdentityPlaces::from_environment());
+  options.identity.branch = !args.branch.empty();
+  options.identity.same_server = args.same_server;
   options.server = args.server;
+  if (args.branch == "auto") {
+    options.server = backup::branch_name(args.server, options.identity);
+  } else if (!args.branch.empty()) {
+    options.server = args.branch;
+  }
   for (const std::string& disk : args.disks) options.disks.push_back(absolute_path(disk));
   options.state_directory = context.options.state_directory;
   options.full = args.full;

@@ -33,6 +33,8 @@ struct BackupArgs {
   int compression_level = 0;
   unsigned workers = 0;
   unsigned upload_threads = 4;
+  std::string branch;  // a chain of its own for a recovered copy; "auto": named after its origin
+  bool same_server = false;
 };
 
 struct PointsArgs {

@@ -9,6 +9,7 @@
 #include "base/kill_point.h"
 #include "base/units.h"
 #include "os/subprocess.h"
+#include "recovery/clone_marker.h"
 #include "recovery/firmware.h"
 #include "recovery/overlay.h"
 #include "recovery/unix_socket.h"
@@ -58,6 +59,20 @@ Status prepare_uefi(const InstancePaths& paths, MachineSpec& spec) {
   RECLO_ASSIGN_OR_RETURN(const Bytes vars,
                          os::read_file(files.vars_template_path, kUefiVarsSizeBytesMax));
   return os::write_file_durably(paths.uefi_vars(), vars);
+}
+
+// How a recovered copy can know that it is one (clone_marker.h).
+Status write_marker(const InstanceRecord& record, const InstancePaths& paths, MachineSpec& spec) {
+  const auto point = PointId::parse(record.point);
+  if (!point.ok()) return {};  // not from a repository
+  CloneMarker marker;
+  marker.from_point = point->hex();
+  marker.server = record.server;
+  marker.target = "qemu";
+  marker.drill = record.isolated;
+  marker.made = record.created_at;
+  spec.marker_path = paths.in_folder("recovered.json");
+  return os::write_file_durably(spec.marker_path, as_bytes(encode_clone_marker(marker)));
 }
 
 uint64_t size_or_zero(const std::string& path) {
@@ -238,6 +253,7 @@ Status ensure_machine(Workbench& bench) {
     RECLO_TRY(os::remove_file(path));
   MachineSpec spec = machine_spec(record, paths);
   if (spec.firmware == Firmware::kUefi) RECLO_TRY(prepare_uefi(paths, spec));
+  RECLO_TRY(write_marker(record, paths, spec));
   for (const DiskRecord& disk : record.disks) {
     RECLO_ASSIGN_OR_RETURN(const bool needed, needs_base(bench, disk));
     spec.disks.push_back({disk.index, paths.overlay(disk.index),

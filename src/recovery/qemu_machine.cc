@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/units.h"
+#include "recovery/clone_marker.h"
 
 namespace reclo::recovery {
 namespace {
@@ -193,6 +194,9 @@ std::vector<std::string> qemu_argv(const MachineSpec& spec) {
       {"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
        // How a recovered copy can know that it is one (DESIGN §6, clone safety).
        "-smbios", "type=11,value=reclo-instance:" + spec.instance_id});
+  if (!spec.marker_path.empty())
+    argv.insert(argv.end(), {"-fw_cfg", fmt::format("name={},file={}", kCloneMarkerFwCfg,
+                                                    escape_option(spec.marker_path))});
   uint32_t position = 0;
   for (const MachineDisk& disk : spec.disks) add_disk_blocks(argv, disk);
   for (const MachineDisk& disk : spec.disks) add_disk_device(argv, spec.disk_bus, disk, position++);

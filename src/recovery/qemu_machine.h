@@ -55,6 +55,7 @@ struct MachineSpec {
   std::string vnc_socket;
   std::string serial_log;
   std::string pid_file;
+  std::string marker_path;  // tells the guest that it is a recovered copy; empty: nothing does
 };
 
 /// The whole argument vector. Holds no secrets.

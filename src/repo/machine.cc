@@ -26,7 +26,8 @@ MachineKeys make_machine_keys(std::string_view name) {
 
 Status enrol_machine(store::ObjectStore& store, const RepositoryId& repository,
                      const crypto::PublicKey& repository_key, const MachineKeys& keys,
-                     const CancelToken& cancel) {
+                     const CancelToken& cancel,
+                     const std::optional<RecoveredFrom>& recovered_from) {
   Json payload;
   payload["format"] = kFormatVersion;
   payload["repository"] = repository.hex();
@@ -35,6 +36,7 @@ Status enrol_machine(store::ObjectStore& store, const RepositoryId& repository,
   payload["created"] = format_time(wall_now());
   payload["signing_key"] = to_base64(keys.signing.public_key);
   payload["sealed_map_key"] = to_base64(crypto::seal_to(repository_key, keys.map_key.bytes()));
+  if (recovered_from) payload["recovered_from"] = encode_recovered_from(*recovered_from);
   RECLO_TRY_WITH(store.put_if_absent(layout::machine_record(keys.id),
                                      make_envelope(payload, &keys.signing), cancel),
                  "enrolling this server");
@@ -60,6 +62,10 @@ Result<MachineRecord> load_machine(store::ObjectStore& store, const RepositoryId
   std::copy(signing_key.begin(), signing_key.end(), record.signing_key.begin());
   RECLO_ASSIGN_OR_RETURN_WITH(record.sealed_map_key,
                               json_base64(envelope.payload, "sealed_map_key", kSealedKeySize), key);
+  const Json* const from = detail::json_find(envelope.payload, "recovered_from");
+  if (from != nullptr && !from->is_null()) {
+    RECLO_ASSIGN_OR_RETURN_WITH(record.recovered_from, decode_recovered_from(*from), key);
+  }
   RECLO_TRY(check_envelope(envelope, record.signing_key, key));
   return record;
 }
@@ -116,6 +122,20 @@ Result<MachineKeys> decode_machine_keys(ByteSpan text, const RepositoryId& repos
   crypto::wipe(map_key);
   crypto::wipe(seed);
   return keys;
+}
+
+Json encode_recovered_from(const RecoveredFrom& from) {
+  return {{"server", from.server}, {"point", from.point}};
+}
+
+Result<RecoveredFrom> decode_recovered_from(const Json& json) {
+  RecoveredFrom out;
+  RECLO_ASSIGN_OR_RETURN(out.server, json_get<std::string>(json, "server"));
+  RECLO_ASSIGN_OR_RETURN(out.point, json_get<std::string>(json, "point"));
+  const bool named = out.server.empty() || check_server_name(out.server).ok();
+  if (!named || (!out.point.empty() && !PointId::parse(out.point).ok()))
+    return Error(Code::kCorruption, "what a branch was recovered from is no recovery point");
+  return out;
 }
 
 Status check_server_name(std::string_view name) {
