@@ -43,11 +43,10 @@ TEST(UnitsTest, ParsesWhatPeopleWrite) {
 }
 
 TEST(UnitsTest, ParsesDurations) {
-  using namespace std::chrono_literals;
-  EXPECT_EQ(parse_duration("90s").value(), 90s);
-  EXPECT_EQ(parse_duration("45m").value(), 45min);
-  EXPECT_EQ(parse_duration("2h").value(), 2h);
-  EXPECT_EQ(parse_duration("3d").value(), 72h);
+  EXPECT_EQ(parse_duration("90s").value(), std::chrono::seconds(90));
+  EXPECT_EQ(parse_duration("45m").value(), std::chrono::minutes(45));
+  EXPECT_EQ(parse_duration("2h").value(), std::chrono::hours(2));
+  EXPECT_EQ(parse_duration("3d").value(), std::chrono::hours(72));
   for (const char* bad : {"", "2", "h", "-1h", "1.5h", "2hours", "1001d", "99999999999999999999s"})
     EXPECT_FALSE(parse_duration(bad).ok()) << bad;
 }

@@ -197,10 +197,12 @@ void add_ec2_options(CLI::App& verb, Ec2Args& ec2) {
   const std::string group = "On ec2";
   verb.add_option("--instance-type", ec2.instance_types,
                   "Types to try, in this order (default: m7i.large,m6i.large,t3.large)")
+      ->allow_extra_args(false)
       ->group(group);
   verb.add_option("--subnet", ec2.subnet, "Default: the default VPC's, zone after zone")
       ->group(group);
   verb.add_option("--security-group", ec2.security_groups, "Default: one is made; may be repeated")
+      ->allow_extra_args(false)
       ->group(group);
   verb.add_option("--operator-cidr", ec2.operator_cidr,
                   "Whom the group that is made lets in, e.g. 203.0.113.7/32")

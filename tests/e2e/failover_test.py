@@ -13,11 +13,14 @@ import time
 
 import lib
 from disks import StampedDisk
+from ec2_account import Account
 from ec2_rig import Ec2Rig
 from lib import ROOT, check, check_equal
+from stores import rig_python
 
 story = lib.Story("failover")
 rig = Ec2Rig(story)
+account = Account(story, rig, rig_python())
 reclo = story.reclo(env=rig.env)
 disks = [StampedDisk(story.folder / "boot.img", 24, seed=1), StampedDisk(story.folder / "data.img", 8, seed=2)]
 state = {}
@@ -47,23 +50,19 @@ def check_nothing_but_the_standby():
     held = rig.inventory()
     check_equal(held["images"], [state["standby"]["image"]], "images in the account")
     check_equal(held["snapshots"], sorted(disk["snapshot"] for disk in state["standby"]["disks"]), "snapshots")
-    check_equal(rig.instances(), [], "instances in the account")
-    check_equal(rig.groups(), [], "security groups in the account")
+    check_equal(account.instances(), [], "instances in the account")
+    check_equal(account.groups(), [], "security groups in the account")
 
 
 def check_one(instance):
     """One instance in the account, the one that reclo tells of, with the point's blocks."""
-    check_equal([found["id"] for found in rig.instances()], [instance["instance"]], "instances in the account")
+    check_equal([found["id"] for found in account.instances()], [instance["instance"]], "instances in the account")
     check_equal(instance["point"], state["point"], "its recovery point")
     check(instance["running"] and instance["rto_ms"] is not None, f"it does not run: {instance}")
 
 
-def images_snapshots(image):
-    return rig.image_snapshots(image)
-
-
 def check_content(instance):
-    for number, snapshot in enumerate(rig.image_snapshots(instance["image"])):
+    for number, snapshot in enumerate(account.image_snapshots(instance["image"])):
         image, expected = story.folder / "exported.img", story.folder / f"expected-{number}.img"
         rig.read_snapshot(snapshot, image, expected.stat().st_size)
         check(image.read_bytes() == expected.read_bytes(), f"disk {number} in EC2 is not what was backed up")
@@ -103,16 +102,16 @@ def the_same_command_again_tells_of_the_same_instance():
 
 @story.step
 def the_guest_is_told_that_it_is_a_copy():
-    text = rig.user_data(state["instance"]["instance"])
+    text = account.user_data(state["instance"]["instance"])
     check(text.startswith("#cloud-config\n"), text[:60])
     marker = json.loads(json.loads(text.split("\n", 1)[1])["write_files"][0]["content"])
     check_equal((marker["recovered_from"], marker["drill"]), (state["point"], False), "the marker")
-    check(rig.instances()[0]["tags"]["reclo-point"] == state["point"], "the instance's tags do not tell the point")
+    check(account.instances()[0]["tags"]["reclo-point"] == state["point"], "the instance's tags do not tell the point")
 
 
 @story.step
 def its_group_admits_the_operator_and_the_vpn_only():
-    group, = rig.groups()
+    group, = account.groups()
     ingress = sorted((rule["protocol"], rule["port"], rule["cidr"]) for rule in group["ingress"])
     check_equal(ingress, [("-1", None, "127.0.0.0/8"), ("udp", 51820, "0.0.0.0/0")], "who is let in")
     check(group["egress"], "a server that was failed over must get out")
@@ -225,10 +224,10 @@ def killed_at_every_step_of_the_cold_path_there_is_one_instance():
 def a_drill_is_shut_in_and_ends():
     instance = recover("--drill", "--ttl", "2s", "--operator-cidr", "127.0.0.1/32")
     check_one(instance)
-    group, = rig.groups()
+    group, = account.groups()
     check_equal(group["egress"], [], "whom the drill reaches")
     check_equal([rule["cidr"] for rule in group["ingress"]], ["127.0.0.1/32"], "who reaches the drill")
-    marker = rig.user_data(instance["instance"])
+    marker = account.user_data(instance["instance"])
     check('\\"drill\\": true' in marker, marker)
     time.sleep(2.1)
     listed = reclo.run("instances", "--json")
@@ -241,7 +240,7 @@ def a_drill_is_shut_in_and_ends():
 @story.step
 def a_drill_beside_the_real_one_is_another_instance():
     real, drill = recover(), recover("--drill")
-    check(real["id"] != drill["id"] and len(rig.instances()) == 2, "they are the same")
+    check(real["id"] != drill["id"] and len(account.instances()) == 2, "they are the same")
     check(drill["expires_at"] and not drill["overdue"], "a drill without end")
     again = recover("--name", "second")
     check(any("another failover" in text for text in again["warnings"]), f"{again['warnings']}")
@@ -252,12 +251,12 @@ def a_drill_beside_the_real_one_is_another_instance():
 
 @story.step
 def a_drill_in_a_group_that_lets_out_is_refused():
-    group = rig.default_group()
+    group = account.default_group()
     told = reclo.run("recover", "latest:files", "--on", "ec2", "--drill", "--security-group", group, expect=2).stderr
     check("lets its members out" in told, told)
     instance = recover("--security-group", group)
-    check_equal(rig.groups(), [], "groups that were made")
-    check_equal(rig.instances()[0]["groups"], [group], "the instance's groups")
+    check_equal(account.groups(), [], "groups that were made")
+    check_equal(account.instances()[0]["groups"], [group], "the instance's groups")
     stop(instance)
 
 
@@ -333,8 +332,8 @@ def credentials_that_expire_in_the_middle_cost_a_rerun():
 
 @story.step
 def denied_actions_are_named_with_what_is_missing():
-    for match, action in (("DescribeImages", "ec2:DescribeImages"), ("CreateSecurityGroup", "ec2:CreateSecurityGroup"),
-                          ("RunInstances", "ec2:RunInstances"), ("PUT /snapshots", "ebs:PutSnapshotBlock")):
+    for match, action in (("DescribeImages", "ec2:DescribeImages"), ("PUT /snapshots", "ebs:PutSnapshotBlock"),
+                          ("CreateSecurityGroup", "ec2:CreateSecurityGroup"), ("RunInstances", "ec2:RunInstances")):
         rig.faults({"match": match, "mode": "denied", "times": 1000})
         told = reclo.run("recover", "latest:files", "--on", "ec2", expect=4).stderr
         check(action in told and '"Effect": "Allow"' in told, f"{action} is not named: {told[-400:]}")
@@ -391,7 +390,7 @@ def a_missing_key_pair_is_said_and_the_command_goes_on_without():
 
 @story.step
 def an_address_of_its_own_is_taken():
-    subnet = rig.subnets()[1]
+    subnet = account.subnets()[1]
     address = subnet["cidr"].rsplit(".", 1)[0] + ".77"
     instance = recover("--private-ip", address)
     check_equal((instance["private_ip"], instance["zone"]), (address, subnet["zone"]), "address, zone")
@@ -401,7 +400,7 @@ def an_address_of_its_own_is_taken():
 @story.step
 def an_instance_that_somebody_terminated_is_replaced_and_said():
     instance = recover()
-    rig.terminate(instance["instance"])
+    account.terminate(instance["instance"])
     check_equal(reclo.json("instances")[0]["ec2_state"], "terminated", "listed as")
     again = recover()
     check(again["instance"] != instance["instance"] and again["id"] == instance["id"], "not replaced")

@@ -1,6 +1,7 @@
 #include "recovery/ec2/failover_image.h"
 
 #include "base/kill_point.h"
+#include "recovery/ec2/device_name.h"
 #include "recovery/ec2/snapshot_writer.h"
 
 namespace reclo::recovery {
@@ -86,9 +87,12 @@ Status register_own(FailoverBench& bench) {
   wanted.description =
       fmt::format("ReClo: {} at {}", record.server, format_time(record.point_time));
   wanted.boot_mode = record.boot_mode;
-  for (const FailoverDisk& disk : record.disks)
-    wanted.disks.push_back({record.devices.at(disk.index), disk.snapshot,
+  record.image_disks.clear();
+  for (const FailoverDisk& disk : record.disks) {
+    wanted.disks.push_back({device_name(disk.index), disk.snapshot,
                             static_cast<uint32_t>(volume_size_gib(disk.size_bytes)), 0});
+    record.image_disks.push_back({device_name(disk.index), disk.snapshot});
+  }
   wanted.tags = bench.tags();
   auto image = bench.cloud.ec2->register_image(wanted, bench.cancel);
   if (!image.ok() && image.error().code() == Code::kAlreadyExists) {

@@ -27,8 +27,8 @@ cloud::RunInstance run_request(const FailoverBench& bench, const Launch& launch)
   out.private_ip = launch.private_ip;
   out.user_data = clone_user_data(record);
   out.client_token = bench.client_token(fmt::format("launch/{}", launch.number));
-  for (const std::string& device : record.devices)
-    out.disks.push_back({device, {}, 0, kInitializationRate});
+  for (const ImageDisk& disk : record.image_disks)
+    out.disks.push_back({disk.device, disk.snapshot, 0, kInitializationRate});
   out.tags = bench.tags();
   if (record.expires_at) out.tags["reclo-expires"] = format_time(*record.expires_at);
   return out;

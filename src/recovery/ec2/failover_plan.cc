@@ -6,7 +6,6 @@
 #include <charconv>
 
 #include "disk/boot_layout.h"
-#include "recovery/ec2/device_name.h"
 
 namespace reclo::recovery {
 namespace {
@@ -77,8 +76,9 @@ Status use_standby(FailoverBench& bench, const cloud::Image& image) {
   record.via = FailoverVia::kStandby;
   record.image = image.id;
   record.boot_mode = image.boot_mode == "uefi" ? cloud::BootMode::kUefi : cloud::BootMode::kBios;
-  record.devices.clear();
-  for (const cloud::DiskMapping& disk : image.disks) record.devices.push_back(disk.device_name);
+  record.image_disks.clear();
+  for (const cloud::DiskMapping& disk : image.disks)
+    record.image_disks.push_back({disk.device_name, disk.snapshot});
   return {};
 }
 
@@ -91,7 +91,6 @@ Status make_own_image(FailoverBench& bench, FailoverVia via) {
                  "importing goes through a bucket in the same region: give --import-bucket");
   if (!record.disks.empty()) return {};  // an earlier run has begun
   const std::vector<uint64_t> sizes = bench.source->disk_sizes_bytes();
-  record.devices.clear();
   for (uint32_t i = 0; i < sizes.size(); ++i) {
     if (volume_size_gib(sizes[i]) > cloud::kEbsVolumeGibMax)
       return Error(Code::kUnsupported, fmt::format("disk {} has {}: an EBS volume holds 64 TiB", i,
@@ -100,7 +99,6 @@ Status make_own_image(FailoverBench& bench, FailoverVia via) {
     disk.index = i;
     disk.size_bytes = sizes[i];
     record.disks.push_back(std::move(disk));
-    record.devices.push_back(device_name(i));
   }
   return {};
 }

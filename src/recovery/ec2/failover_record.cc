@@ -170,6 +170,26 @@ Status decode_disks(const Json& json, std::vector<FailoverDisk>& out) {
   return {};
 }
 
+Json encode_image_disks(const std::vector<ImageDisk>& disks) {
+  Json out = Json::array();
+  for (const ImageDisk& disk : disks)
+    out.push_back({{"device", disk.device}, {"snapshot", disk.snapshot.text()}});
+  return out;
+}
+
+Status decode_image_disks(const Json& json, std::vector<ImageDisk>& out) {
+  RECLO_ASSIGN_OR_RETURN(const Json* array, json_array(json, "image_disks"));
+  if (array->size() > kDisksPerServerMax)
+    return Error(Code::kCorruption, "more disks than a server can have");
+  for (const Json& entry : *array) {
+    ImageDisk disk;
+    RECLO_TRY(read(entry, "device", disk.device));
+    RECLO_TRY(read_id(entry, "snapshot", disk.snapshot));
+    out.push_back(std::move(disk));
+  }
+  return {};
+}
+
 Json encode_launches(const std::vector<Launch>& launches) {
   Json out = Json::array();
   for (const Launch& launch : launches)
@@ -259,8 +279,8 @@ Status decode_made(const Json& json, Ec2Instance& out) {
   if (boot != "bios" && boot != "uefi")
     return Error(Code::kCorruption, fmt::format("'{}' is no way to boot", boot.substr(0, 40)));
   out.boot_mode = boot == "uefi" ? cloud::BootMode::kUefi : cloud::BootMode::kBios;
-  RECLO_TRY(read_texts(json, "devices", out.devices));
   RECLO_TRY(read_id(json, "image", out.image));
+  RECLO_TRY(decode_image_disks(json, out.image_disks));
   RECLO_TRY(decode_disks(json, out.disks));
   RECLO_TRY(read_id(json, "made_group", out.made_group));
   RECLO_TRY(decode_launches(json, out.launches));
@@ -326,8 +346,8 @@ std::string encode_ec2_instance(const Ec2Instance& record) {
                   {"source", Json(record.source)},
                   {"via", failover_via_name(record.via)},
                   {"boot_mode", record.boot_mode == cloud::BootMode::kUefi ? "uefi" : "bios"},
-                  {"devices", record.devices},
                   {"image", record.image.text()},
+                  {"image_disks", encode_image_disks(record.image_disks)},
                   {"disks", encode_disks(record.disks)},
                   {"made_group", record.made_group.text()},
                   {"launches", encode_launches(record.launches)},

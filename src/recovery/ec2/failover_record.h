@@ -77,6 +77,13 @@ struct FailoverDisk {
   bool operator==(const FailoverDisk&) const = default;
 };
 
+/// A disk of the image that is started.
+struct ImageDisk {
+  std::string device;  // "/dev/xvda"
+  cloud::SnapshotId snapshot;
+  bool operator==(const ImageDisk&) const = default;
+};
+
 /// One RunInstances. Everything that its client token stands for is here, so that it can be asked
 /// again word for word.
 struct Launch {
@@ -108,8 +115,8 @@ struct Ec2Instance {
 
   FailoverVia via = FailoverVia::kAuto;  // what was chosen
   cloud::BootMode boot_mode = cloud::BootMode::kBios;
-  std::vector<std::string> devices;  // what the image calls its disks
-  cloud::ImageId image;              // a standby's, or its own (then `disks` are not empty)
+  cloud::ImageId image;  // a standby's, or its own (then `disks` are not empty)
+  std::vector<ImageDisk> image_disks;
   std::vector<FailoverDisk> disks;
   cloud::SecurityGroupId made_group;  // empty: none was made
   std::vector<Launch> launches;
