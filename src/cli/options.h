@@ -94,11 +94,26 @@ struct PolicyArgs {
   std::string target = "ec2";
 };
 
+struct PrepareArgs {
+  std::string point;
+  std::string target = "ec2";
+  std::string ssh_key_file;
+  std::string first_boot_file;
+  bool report = false;
+  bool dry_run = false;
+  bool anew = false;
+};
+
+struct UnprepareArgs {
+  std::vector<std::string> disks;
+};
+
 struct StandbyArgs {
   std::string server;
   std::string point;  // empty: the newest
   bool full = false;
   unsigned keep = 0;
+  bool no_prepare = false;
   bool check = false;
   std::vector<std::string> instance_types;  // what failover would start, for --check
   CloudArgs cloud;
