@@ -10,11 +10,14 @@
 #include "base/units.h"
 #include "cli/cloud_context.h"
 #include "cli/commands.h"
+#include "cli/commands_recover_ec2.h"
 #include "cli/failback_text.h"
+#include "recovery/ec2/failover_store.h"
 #include "recovery/ec2/standby.h"
 #include "recovery/failback/ec2_source.h"
 #include "recovery/failback/point_base.h"
 #include "recovery/failback/qemu_source.h"
+#include "recovery/guest/prepare.h"
 #include "repo/session.h"
 
 namespace reclo::cli {
@@ -59,20 +62,39 @@ Status set_disks(const repo::PointRecord& point, const FailbackArgs& args, Failb
   return {};
 }
 
-// What the target lacks of the snapshot when it holds the recovery point. Where no standby of ours
-// tells, nothing is known, and every block is fetched.
-Status set_extra_blocks(const Context& context, FailbackRecord& record) {
+// What was laid over the recovery point in a snapshot that this state folder made: its blocks by
+// snapshot. Standbys and failovers without one.
+Result<std::map<std::string, std::vector<recovery::BlockSpan>>> overlays_of(
+    const Context& context, const FailbackRecord& record) {
+  std::map<std::string, std::vector<recovery::BlockSpan>> out;
   RECLO_ASSIGN_OR_RETURN(const auto standby,
                          recovery::load_standby(context.options.state_directory,
                                                 record.repository.hex(), record.machine));
+  std::vector<recovery::Standby> standbys;
+  if (standby) standbys = standby->old;
+  if (standby && standby->current) standbys.push_back(*standby->current);
+  for (const recovery::Standby& one : standbys)
+    if (one.point == record.point)
+      for (const recovery::StandbyDisk& disk : one.disks)
+        out[disk.snapshot.text()] = disk.overlay_spans;
+  const recovery::Ec2InstanceStore instances(context.options.state_directory);
+  RECLO_ASSIGN_OR_RETURN(const auto failovers, instances.list());
+  for (const recovery::Ec2Instance& one : failovers)
+    if (one.point == record.point)
+      for (const recovery::FailoverDisk& disk : one.disks)
+        out[disk.snapshot.text()] = disk.overlay_spans;
+  return out;
+}
+
+// What the target lacks of the snapshot when it holds the recovery point. Where no record of ours
+// tells, nothing is known, and every block is fetched.
+Status set_extra_blocks(const Context& context, FailbackRecord& record) {
+  RECLO_ASSIGN_OR_RETURN(const auto overlays, overlays_of(context, record));
   for (FailbackDisk& disk : record.disks) {
-    disk.everything = true;
-    if (!standby) continue;
-    std::vector<recovery::Standby> known = standby->old;
-    if (standby->current) known.push_back(*standby->current);
-    for (const recovery::Standby& one : known)
-      for (const recovery::StandbyDisk& made : one.disks)
-        if (made.snapshot == disk.held && one.point == record.point) disk.everything = false;
+    const auto known = overlays.find(disk.held.text());
+    disk.everything = known == overlays.end();
+    if (!disk.everything) disk.extra_blocks = known->second;
+    record.prepared = record.prepared || disk.everything || !disk.extra_blocks.empty();
     if (disk.everything)
       log_warning(
           "no standby of this state folder tells what {} holds: every block of disk {} is "
@@ -80,6 +102,27 @@ Status set_extra_blocks(const Context& context, FailbackRecord& record) {
           disk.held.text(), disk.index);
   }
   return {};
+}
+
+// A system that is not known was not prepared either. What cannot be taken back because this
+// machine lacks something stops the failback until it is there.
+Result<std::vector<std::string>> undo_preparation(const std::vector<std::string>& targets,
+                                                  const CancelToken& cancel) {
+  std::vector<std::string> notes;
+  const auto report = recovery::unprepare_guest(targets, cancel);
+  if (!report.ok()) {
+    if (report.error().code() != Code::kUnsupported)
+      return Error(report.error())
+          .with(
+              "taking back what the server was prepared with, for home: the disks hold all it "
+              "wrote; the same command goes on");
+    notes.push_back(
+        fmt::format("Nothing was taken back of a preparation: {}", report.error().message()));
+    return notes;
+  }
+  for (const std::string& path : report->restored) notes.push_back("as it was again: " + path);
+  for (const std::string& path : report->left) notes.push_back("left as it is: " + path);
+  return notes;
 }
 
 std::string tag_of(const cloud::Tags& tags, const std::string& name) {
@@ -148,12 +191,36 @@ Result<FailbackRecord> describe_qemu(const Context& context, const FailbackArgs&
   return record;
 }
 
-// The failback of this instance that is under way, or a new one that is not on disk yet.
-Result<FailbackRecord> find_or_describe(const Context& context, const FailbackArgs& args,
-                                        std::optional<cloud::Cloud>& cloud) {
-  const bool ec2 = !args.ec2_instance.empty();
-  if (ec2 == !args.instance.empty())
+// An instance that `recover --on ec2` made here is known by its own id and name, too.
+Result<FailbackArgs> resolve_instance(const Context& context, FailbackArgs args) {
+  if (args.instance.empty() == args.ec2_instance.empty())
     return Error(Code::kInvalidArgument, "give --instance ID or --ec2-instance i-…");
+  if (args.instance.empty()) return args;
+  RECLO_ASSIGN_OR_RETURN(const auto record, find_ec2_instance(context, args.instance));
+  if (!record) return args;
+  if (record->instance.empty())
+    return Error(Code::kConflict,
+                 fmt::format("instance {} does not run yet: `reclo resume {}` goes on with it",
+                             record->id, record->id));
+  args.instance.clear();
+  args.ec2_instance = record->instance.text();
+  if (args.point.empty()) args.point = record->point.hex();
+  const auto fill = [](std::string& text, const std::string& known) {
+    if (text.empty()) text = known;
+  };
+  fill(args.cloud.region, record->cloud.region);
+  fill(args.cloud.role_arn, record->cloud.role_arn);
+  fill(args.cloud.ec2_endpoint, record->cloud.ec2_endpoint);
+  fill(args.cloud.ebs_endpoint, record->cloud.ebs_endpoint);
+  fill(args.cloud.sts_endpoint, record->cloud.sts_endpoint);
+  return args;
+}
+
+// The failback of this instance that is under way, or a new one that is not on disk yet.
+Result<FailbackRecord> find_or_describe(const Context& context, const FailbackArgs& given,
+                                        std::optional<cloud::Cloud>& cloud) {
+  RECLO_ASSIGN_OR_RETURN(const FailbackArgs args, resolve_instance(context, given));
+  const bool ec2 = !args.ec2_instance.empty();
   const recovery::FailbackStore store(context.options.state_directory);
   std::string instance = args.ec2_instance;
   if (!ec2) {
@@ -251,9 +318,7 @@ Status open_journey(const Context& context, FailbackRecord record, const CloudAr
   recovery::FailbackParts parts;
   parts.source = out.source.get();
   parts.base = [&out](const CancelToken& cancel) { return out.base->get(cancel); };
-  parts.undo_preparation = [](const std::vector<std::string>&, const CancelToken&) {
-    return Result<std::vector<std::string>>(std::vector<std::string>());
-  };
+  parts.undo_preparation = undo_preparation;
   RECLO_ASSIGN_OR_RETURN(auto failback,
                          recovery::Failback::open(out.store, std::move(record), std::move(parts)));
   out.failback.emplace(std::move(failback));

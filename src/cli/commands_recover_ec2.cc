@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "cli/cloud_context.h"
 #include "cli/commands.h"
+#include "cli/prepare_point.h"
 #include "image/export_format.h"
 #include "recovery/ec2/point_source.h"
 #include "recovery/instance_store.h"
@@ -56,6 +57,7 @@ Result<recovery::FailoverRequest> request_of(const RecoverArgs& args) {
   RECLO_ASSIGN_OR_RETURN(request.via, recovery::parse_failover_via(ec2.via));
   request.import_bucket = ec2.import_bucket;
   request.operator_cidr = ec2.operator_cidr;
+  request.no_prepare = ec2.no_prepare;
   return request;
 }
 
@@ -63,6 +65,7 @@ Result<recovery::FailoverRequest> request_of(const RecoverArgs& args) {
 struct OpenPoint {
   ReadablePoint readable;
   std::unique_ptr<recovery::PointSource> source;
+  std::unique_ptr<recovery::PreparedSource> prepared;  // when it is put there, prepared
   recovery::ImportTools import;
 };
 
@@ -110,7 +113,32 @@ Result<std::unique_ptr<OpenPoint>> open_for_ec2(const Context& context, const st
 
 recovery::FailoverInputs inputs_of(const OpenPoint* point) {
   if (point == nullptr) return {};
-  return {point->source.get(), point->import.bucket ? &point->import : nullptr};
+  recovery::StandbySource* source = point->source.get();
+  if (point->prepared) source = point->prepared.get();
+  return {source, point->import.bucket ? &point->import : nullptr};
+}
+
+// A standby was prepared when it was made; what is imported is taken as it is.
+Result<bool> puts_point(const Context& context, const OpenPoint& point, recovery::FailoverVia via) {
+  if (via == recovery::FailoverVia::kStandby || via == recovery::FailoverVia::kImport) return false;
+  if (via == recovery::FailoverVia::kCold) return true;
+  const repo::FoundPoint& found = point.readable.found;
+  RECLO_ASSIGN_OR_RETURN(
+      const auto standby,
+      recovery::load_standby(context.options.state_directory,
+                             point.readable.open.repository->id().hex(), found.machine.id));
+  return !standby || !standby->current || standby->current->point != found.point.record.id;
+}
+
+Status prepare_if_put(Context& context, OpenPoint& point,
+                      const recovery::FailoverRequest& request) {
+  RECLO_ASSIGN_OR_RETURN(const bool put, puts_point(context, point, request.via));
+  if (request.no_prepare || !put) return {};
+  const ReadablePoint& readable = point.readable;
+  RECLO_ASSIGN_OR_RETURN(point.prepared, prepare_for_ec2(context, readable.open.repository->id(),
+                                                         readable.found.machine, *point.source,
+                                                         readable.box.secret_key));
+  return {};
 }
 
 std::string address_text(const Ec2Instance& record) {
@@ -184,6 +212,7 @@ Status recover_on_ec2(Context& context, const RecoverArgs& args) {
   RECLO_ASSIGN_OR_RETURN(const cloud::Cloud cloud, open_cloud(context, args.ec2.cloud));
   RECLO_ASSIGN_OR_RETURN(const auto point, open_for_ec2(context, args.point,
                                                         order.request.import_bucket, cloud.region));
+  RECLO_TRY(prepare_if_put(context, *point, order.request));
   const repo::FoundPoint& found = point->readable.found;
   order.name = args.name;
   order.server = found.point.record.server;
@@ -236,6 +265,7 @@ Status resume_ec2(Context& context, const Ec2Instance& record) {
     RECLO_ASSIGN_OR_RETURN(context.options.store, recovery::store_of(record.source));
     RECLO_ASSIGN_OR_RETURN(point, open_for_ec2(context, record.point.hex(),
                                                record.request.import_bucket, cloud.region));
+    RECLO_TRY(prepare_if_put(context, *point, record.request));
   }
   RECLO_ASSIGN_OR_RETURN(
       const recovery::FailoverResult result,

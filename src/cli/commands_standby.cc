@@ -85,26 +85,6 @@ Status print_report(Context& context, const recovery::StandbyReport& report,
       report.blocks_read_back, format_duration(std::chrono::milliseconds(standby.duration_ms))));
 }
 
-// The point with what makes it start in EC2, or why it would not.
-Result<std::unique_ptr<recovery::PreparedSource>> prepare_for_standby(
-    Context& context, const repo::Repository& repository, const ReadablePoint& readable,
-    recovery::StandbySource& point, const crypto::SecretKey& box) {
-  recovery::PrepareRequest request;
-  RECLO_ASSIGN_OR_RETURN(request,
-                         prepare_request(context, repository.id(), readable.found.machine));
-  auto result = recovery::prepare_point(request, point, box, *context.progress, context.cancel);
-  constexpr const char* kWayOut = "`--no-prepare` makes a standby of the server as it is";
-  if (!result.ok())
-    return Error(result.error().code(),
-                 fmt::format("preparing '{}' for EC2: {} ({})", readable.found.machine.name,
-                             result.error().message(), kWayOut));
-  if (!result->record.verdict.empty())
-    return Error(Code::kUnsupported,
-                 fmt::format("'{}' would not start in EC2: {} ({})", readable.found.machine.name,
-                             result->record.verdict, kWayOut));
-  return std::make_unique<recovery::PreparedSource>(point, std::move(result->overlay));
-}
-
 }  // namespace
 
 Status run_standby_refresh(Context& context, const StandbyArgs& args) {
@@ -126,7 +106,8 @@ Status run_standby_refresh(Context& context, const StandbyArgs& args) {
                               std::move(map_key), std::move(readable.box));
   std::unique_ptr<recovery::PreparedSource> prepared;
   if (!args.no_prepare) {
-    RECLO_ASSIGN_OR_RETURN(prepared, prepare_for_standby(context, repository, readable, point, box));
+    RECLO_ASSIGN_OR_RETURN(prepared, prepare_for_ec2(context, repository.id(),
+                                                     readable.found.machine, point, box));
   }
   recovery::StandbySource& source =
       prepared ? static_cast<recovery::StandbySource&>(*prepared) : point;

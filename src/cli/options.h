@@ -87,6 +87,7 @@ struct Ec2Args {
   std::string via = "auto";
   std::string import_bucket;
   std::string operator_cidr;
+  bool no_prepare = false;
   CloudArgs cloud;
 };
 

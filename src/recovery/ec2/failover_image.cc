@@ -26,18 +26,22 @@ Status start_snapshot(FailoverBench& bench, FailoverDisk& disk) {
                                   format_time(record.point_time));
   start.tags = bench.tags();
   start.client_token = bench.client_token(fmt::format("disk/{}/{}", disk.index, disk.attempt));
+  disk.overlay = bench.source->overlay_id();
+  disk.overlay_spans = block_spans(bench.source->overlay_ranges(disk.index));
   RECLO_ASSIGN_OR_RETURN(disk.snapshot, bench.cloud.ebs->start(start, bench.cancel));
   RECLO_KILL_POINT("failover.snapshot_started");
   return bench.save();
 }
 
-// A snapshot that takes no more blocks is given up, and another one begun under another token.
-Status begin_anew(FailoverBench& bench, FailoverDisk& disk) {
-  bench.warnings.push_back(fmt::format("snapshot {} of disk {} failed: all of it is put again",
-                                       disk.snapshot.text(), disk.index));
+// A snapshot that takes no more blocks, or holds the wrong ones, is given up, and another one begun
+// under another token.
+Status begin_anew(FailoverBench& bench, FailoverDisk& disk, std::string_view why) {
+  bench.warnings.push_back(fmt::format("snapshot {} of disk {} {}: all of it is put again",
+                                       disk.snapshot.text(), disk.index, why));
   RECLO_TRY(bench.cloud.ec2->delete_snapshot(disk.snapshot, bench.cancel));
   RECLO_TRY(os::remove_file(log_path(bench, disk)));
   disk.snapshot = {};
+  disk.completed = false;
   ++disk.attempt;
   return bench.save();
 }
@@ -64,7 +68,7 @@ Status put_disk(FailoverBench& bench, FailoverDisk& disk) {
     if (!disk.snapshot.empty()) {
       const auto known = bench.cloud.ec2->snapshot(disk.snapshot, bench.cancel);
       if (!known.ok() && known.error().code() != Code::kNotFound) return known.error();
-      if (!known.ok() || known->state == "error") RECLO_TRY(begin_anew(bench, disk));
+      if (!known.ok() || known->state == "error") RECLO_TRY(begin_anew(bench, disk, "failed"));
     }
     if (disk.snapshot.empty()) RECLO_TRY(start_snapshot(bench, disk));
     const Status put = put_and_wait(bench, disk);
@@ -77,6 +81,15 @@ Status put_disk(FailoverBench& bench, FailoverDisk& disk) {
   RECLO_TRY(bench.save());
   RECLO_KILL_POINT("failover.snapshot_completed");
   return os::remove_file(log_path(bench, disk));
+}
+
+// A server is prepared as a whole: what an earlier run put with another preparation is put again.
+Status drop_other_preparations(FailoverBench& bench) {
+  if (bench.record.via == FailoverVia::kImport) return {};
+  for (FailoverDisk& disk : bench.record.disks)
+    if (!disk.snapshot.empty() && disk.overlay != bench.source->overlay_id())
+      RECLO_TRY(begin_anew(bench, disk, "was prepared otherwise"));
+  return {};
 }
 
 Status register_own(FailoverBench& bench) {
@@ -130,6 +143,7 @@ Status ensure_image(FailoverBench& bench) {
   if (record.owns_image() && record.image.empty()) {
     RECLO_TRY(bench.save());  // the disks that plan_failover() laid out
     RECLO_KILL_POINT("failover.disks_noted");
+    RECLO_TRY(drop_other_preparations(bench));
     for (FailoverDisk& disk : record.disks) {
       if (disk.completed) continue;
       RECLO_TRY_WITH(

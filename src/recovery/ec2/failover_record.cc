@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "recovery/ec2/block_span_json.h"
 
 namespace reclo::recovery {
 namespace {
@@ -94,7 +95,8 @@ Json encode_request(const FailoverRequest& request) {
           {"wait_timeout_ms", request.wait_timeout_ms},
           {"via", failover_via_name(request.via)},
           {"import_bucket", request.import_bucket},
-          {"operator_cidr", request.operator_cidr}};
+          {"operator_cidr", request.operator_cidr},
+          {"no_prepare", request.no_prepare}};
 }
 
 Result<FailoverVia> read_via(const Json& json) {
@@ -116,6 +118,7 @@ Status decode_request(const Json& json, FailoverRequest& out) {
   RECLO_ASSIGN_OR_RETURN(out.wait_timeout_ms, json_get<int64_t>(json, "wait_timeout_ms"));
   RECLO_ASSIGN_OR_RETURN(out.via, read_via(json));
   RECLO_TRY(read(json, "import_bucket", out.import_bucket));
+  RECLO_ASSIGN_OR_RETURN(out.no_prepare, json_get<bool>(json, "no_prepare"));
   return read(json, "operator_cidr", out.operator_cidr);
 }
 
@@ -144,6 +147,8 @@ Json encode_disks(const std::vector<FailoverDisk>& disks) {
                    {"size_bytes", disk.size_bytes},
                    {"attempt", disk.attempt},
                    {"snapshot", disk.snapshot.text()},
+                   {"overlay", disk.overlay},
+                   {"overlay_blocks", encode_block_spans(disk.overlay_spans)},
                    {"completed", disk.completed},
                    {"upload_id", disk.upload_id},
                    {"uploaded", disk.uploaded},
@@ -161,6 +166,8 @@ Status decode_disks(const Json& json, std::vector<FailoverDisk>& out) {
     RECLO_ASSIGN_OR_RETURN(disk.size_bytes, json_get<uint64_t>(entry, "size_bytes"));
     RECLO_ASSIGN_OR_RETURN(disk.attempt, json_get<uint32_t>(entry, "attempt"));
     RECLO_TRY(read_id(entry, "snapshot", disk.snapshot));
+    RECLO_TRY(read(entry, "overlay", disk.overlay));
+    RECLO_ASSIGN_OR_RETURN(disk.overlay_spans, decode_block_spans(entry, "overlay_blocks"));
     RECLO_ASSIGN_OR_RETURN(disk.completed, json_get<bool>(entry, "completed"));
     RECLO_TRY(read(entry, "upload_id", disk.upload_id));
     RECLO_ASSIGN_OR_RETURN(disk.uploaded, json_get<bool>(entry, "uploaded"));

@@ -11,6 +11,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "cloud/ec2_client.h"
+#include "recovery/ec2/block_span.h"
 #include "recovery/instance_record.h"
 
 namespace reclo::recovery {
@@ -50,6 +51,7 @@ struct FailoverRequest {
   FailoverVia via = FailoverVia::kAuto;
   std::string import_bucket;
   std::string operator_cidr;  // who is let in; empty: nobody but the VPN
+  bool no_prepare = false;    // put the server as it is
   bool operator==(const FailoverRequest&) const = default;
 };
 
@@ -70,6 +72,8 @@ struct FailoverDisk {
   uint64_t size_bytes = 0;
   uint32_t attempt = 1;        // in the client token: a snapshot that failed is begun anew
   cloud::SnapshotId snapshot;  // empty: not started yet
+  std::string overlay;         // the id of what is laid over the point in it; empty: nothing
+  std::vector<BlockSpan> overlay_spans;  // where
   bool completed = false;
   std::string upload_id;  // of a multipart upload that goes on, or was cut
   bool uploaded = false;

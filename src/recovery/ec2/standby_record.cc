@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "cloud/ebs_client.h"
+#include "recovery/ec2/block_span_json.h"
 
 namespace reclo::recovery {
 namespace {
@@ -12,34 +13,6 @@ namespace {
 // Version 1 knew no overlays; it is read as having none.
 constexpr uint32_t kStandbyVersion = 2;
 constexpr size_t kOldMax = 1000;
-constexpr size_t kOverlaySpansMax = 200'000;
-
-Json encode_spans(const std::vector<BlockSpan>& spans) {
-  Json out = Json::array();
-  for (const BlockSpan& span : spans) {
-    out.push_back(span.first);
-    out.push_back(span.end);
-  }
-  return out;
-}
-
-Result<std::vector<BlockSpan>> decode_spans(const Json& json) {
-  std::vector<BlockSpan> out;
-  if (detail::json_find(json, "overlay_blocks") == nullptr) return out;
-  RECLO_ASSIGN_OR_RETURN(const Json* list, json_array(json, "overlay_blocks"));
-  if (list->size() % 2 != 0 || list->size() / 2 > kOverlaySpansMax)
-    return Error(Code::kCorruption, "its overlay's blocks are none");
-  for (size_t i = 0; i < list->size(); i += 2) {
-    const Json& first = (*list)[i];
-    const Json& end = (*list)[i + 1];
-    if (!first.is_number_unsigned() || !end.is_number_unsigned() ||
-        end.get<uint64_t>() > uint64_t{cloud::kEbsVolumeGibMax} * 2048 ||
-        first.get<uint64_t>() >= end.get<uint64_t>())
-      return Error(Code::kCorruption, "its overlay's blocks are none");
-    out.push_back({first.get<uint32_t>(), end.get<uint32_t>()});
-  }
-  return out;
-}
 
 Json encode_disk(const StandbyDisk& disk) {
   return {{"index", disk.index},
@@ -48,7 +21,7 @@ Json encode_disk(const StandbyDisk& disk) {
           {"parent", disk.parent ? Json(disk.parent->text()) : Json(nullptr)},
           {"completed", disk.completed},
           {"blocks_put", disk.blocks_put},
-          {"overlay_blocks", encode_spans(disk.overlay_spans)}};
+          {"overlay_blocks", encode_block_spans(disk.overlay_spans)}};
 }
 
 Json encode_one(const Standby& standby) {
@@ -82,7 +55,7 @@ Result<StandbyDisk> decode_disk(const Json& json) {
   if (!parent.empty()) out.parent = std::move(parent);
   RECLO_ASSIGN_OR_RETURN(out.completed, json_get<bool>(json, "completed"));
   RECLO_ASSIGN_OR_RETURN(out.blocks_put, json_get<uint32_t>(json, "blocks_put"));
-  RECLO_ASSIGN_OR_RETURN(out.overlay_spans, decode_spans(json));
+  RECLO_ASSIGN_OR_RETURN(out.overlay_spans, decode_block_spans(json, "overlay_blocks"));
   return out;
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "recovery/ec2/block_span_json.h"
 
 namespace reclo::recovery {
 namespace {
@@ -14,15 +15,8 @@ namespace {
 constexpr uint32_t kFailbackVersion = 1;
 constexpr size_t kIdDigits = 12;
 constexpr size_t kLeftoversMax = 10'000;
-constexpr size_t kSpansMax = 200'000;
 constexpr std::array<std::string_view, 7> kStateNames = {
     "seeding", "stopping", "stopped", "verified", "home", "done", "abandoned"};
-
-Json encode_spans(const std::vector<BlockSpan>& spans) {
-  Json out = Json::array();
-  for (const BlockSpan& span : spans) out.push_back({span.first, span.end});
-  return out;
-}
 
 Json encode_disk(const FailbackDisk& disk) {
   return {{"index", disk.index},
@@ -32,7 +26,7 @@ Json encode_disk(const FailbackDisk& disk) {
           {"base_restored", disk.base_restored},
           {"volume", disk.volume.text()},
           {"held", disk.held.text()},
-          {"extra_blocks", encode_spans(disk.extra_blocks)},
+          {"extra_blocks", encode_block_spans(disk.extra_blocks)},
           {"everything", disk.everything},
           {"pending", disk.pending.text()},
           {"pending_created_ms", disk.pending_created_ms},
@@ -52,20 +46,6 @@ Result<Id> decode_id(const Json& json, std::string_view key) {
   return Id::parse(text);
 }
 
-Result<std::vector<BlockSpan>> decode_spans(const Json& json, std::string_view key) {
-  RECLO_ASSIGN_OR_RETURN(const Json* spans, json_array(json, key));
-  if (spans->size() > kSpansMax) return Error(Code::kCorruption, "too many runs of blocks");
-  std::vector<BlockSpan> out;
-  for (const Json& entry : *spans) {
-    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_number_unsigned() ||
-        !entry[1].is_number_unsigned() || entry[0].get<uint64_t>() >= entry[1].get<uint64_t>() ||
-        entry[1].get<uint64_t>() > UINT32_MAX)
-      return Error(Code::kCorruption, "a run of blocks is none");
-    out.push_back({entry[0].get<uint32_t>(), entry[1].get<uint32_t>()});
-  }
-  return out;
-}
-
 Result<FailbackDisk> decode_disk(const Json& json) {
   FailbackDisk out;
   RECLO_ASSIGN_OR_RETURN(out.index, json_get<uint32_t>(json, "index"));
@@ -75,7 +55,7 @@ Result<FailbackDisk> decode_disk(const Json& json) {
   RECLO_ASSIGN_OR_RETURN(out.base_restored, json_get<bool>(json, "base_restored"));
   RECLO_ASSIGN_OR_RETURN(out.volume, decode_optional_id<cloud::VolumeId>(json, "volume"));
   RECLO_ASSIGN_OR_RETURN(out.held, decode_optional_id<cloud::SnapshotId>(json, "held"));
-  RECLO_ASSIGN_OR_RETURN(out.extra_blocks, decode_spans(json, "extra_blocks"));
+  RECLO_ASSIGN_OR_RETURN(out.extra_blocks, decode_block_spans(json, "extra_blocks"));
   RECLO_ASSIGN_OR_RETURN(out.everything, json_get<bool>(json, "everything"));
   RECLO_ASSIGN_OR_RETURN(out.pending, decode_optional_id<cloud::SnapshotId>(json, "pending"));
   RECLO_ASSIGN_OR_RETURN(out.pending_created_ms, json_get<int64_t>(json, "pending_created_ms"));
@@ -161,6 +141,7 @@ Result<FailbackRecord> decode_fields(const Json& json) {
   RECLO_ASSIGN_OR_RETURN(out.round, json_get<uint32_t>(json, "round"));
   RECLO_ASSIGN_OR_RETURN(out.last_round, json_get<uint32_t>(json, "last_round"));
   RECLO_ASSIGN_OR_RETURN(out.force, json_get<bool>(json, "force"));
+  RECLO_ASSIGN_OR_RETURN(out.prepared, json_get<bool>(json, "prepared"));
   RECLO_ASSIGN_OR_RETURN(const std::string started, json_get<std::string>(json, "started_at"));
   RECLO_ASSIGN_OR_RETURN(out.started_at, parse_time(started));
   RECLO_TRY(decode_lists(json, out));
@@ -193,6 +174,7 @@ std::string encode_failback(const FailbackRecord& record) {
                      {"round", record.round},
                      {"last_round", record.last_round},
                      {"force", record.force},
+                     {"prepared", record.prepared},
                      {"started_at", format_time(record.started_at)},
                      {"disks", std::move(disks)},
                      {"rounds", std::move(rounds)},
