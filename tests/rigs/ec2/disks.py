@@ -118,7 +118,6 @@ class VolumeStore:
                         continue
                     if holder is None or holder.read(index) != data:
                         snapshot.write(index, data)
-        snapshot.completed = time.time()
 
     def remove(self):
         for layer in self.layers:
