@@ -156,15 +156,18 @@ def what_an_account_lacks_is_refused_as_aws_words_it():
 
 @story.step
 def services_can_be_cut_off_and_slow():
-    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 60})
-    try:
+    for mode, secs in (("reset", 60), ("blackhole", 1.5)):
+        rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": mode, "secs": secs})
+        started = time.monotonic()
+        try:
+            rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
+            raise lib.Failed("EBS answered while it was cut off")
+        except AwsError as error:
+            check_equal(error.code, "ConnectionClosedError", "what a cut looks like")
+        check(mode == "reset" or time.monotonic() - started > 1, "a black hole answered at once")
+        rig.ec2("describe_images", Owners=["self"])
+        rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": mode, "secs": 0})
         rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
-        raise lib.Failed("EBS answered while it was cut off")
-    except AwsError as error:
-        check_equal(error.code, "ConnectionClosedError", "what a cut looks like")
-    rig.ec2("describe_images", Owners=["self"])
-    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 0})
-    rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
     rig.lab("POST", "/lab/latency", {"on": True, "scale": 10})
     started = time.monotonic()
     rig.ec2("describe_images", Owners=["self"])
