@@ -52,7 +52,8 @@ class Ec2Rig:
             options += ["--bucket", bucket]
         with open(log_path, "wb") as log:
             process = subprocess.Popen(
-                [rig_python(), RIGS / "ec2/server.py", "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY, *options],
+                [rig_python(), RIGS / "ec2/server.py", "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY,
+                 *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self.process = process
         story.later(self.stop)
@@ -167,6 +168,10 @@ class Ec2Rig:
         """A way to a guest past its security groups, to see what it does behind them."""
         told = self.lab("POST", f"/lab/cable/{instance_id}/{port}")
         return InstanceOffice(told["address"], told["port"])
+
+    def power_off(self, instance_id):
+        """The guest shuts itself down, which nobody asked EC2 for."""
+        self.lab("POST", f"/lab/power-off/{instance_id}")
 
     def metadata_log(self, instance_id):
         return self.lab("GET", f"/lab/metadata/{instance_id}")

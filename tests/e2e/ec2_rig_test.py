@@ -156,15 +156,18 @@ def what_an_account_lacks_is_refused_as_aws_words_it():
 
 @story.step
 def services_can_be_cut_off_and_slow():
-    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 60})
-    try:
+    for mode, secs in (("reset", 60), ("blackhole", 1.5)):
+        rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": mode, "secs": secs})
+        started = time.monotonic()
+        try:
+            rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
+            raise lib.Failed("EBS answered while it was cut off")
+        except AwsError as error:
+            check_equal(error.code, "ConnectionClosedError", "what a cut looks like")
+        check(mode == "reset" or time.monotonic() - started > 1, "a black hole answered at once")
+        rig.ec2("describe_images", Owners=["self"])
+        rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": mode, "secs": 0})
         rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
-        raise lib.Failed("EBS answered while it was cut off")
-    except AwsError as error:
-        check_equal(error.code, "ConnectionClosedError", "what a cut looks like")
-    rig.ec2("describe_images", Owners=["self"])
-    rig.lab("POST", "/lab/cut", {"service": "ebs", "mode": "reset", "secs": 0})
-    rig.aws("ebs", "list_snapshot_blocks", SnapshotId=state["snapshot"])
     rig.lab("POST", "/lab/latency", {"on": True, "scale": 10})
     started = time.monotonic()
     rig.ec2("describe_images", Owners=["self"])
@@ -292,6 +295,15 @@ def rebooted_it_stays_the_same_machine():
 
 
 @story.step
+def a_guest_that_shuts_itself_down_is_a_stopped_instance():
+    rig.power_off(state["id"])
+    stopped = rig.wait_state(state["id"], "stopped")
+    check_equal(stopped["StateReason"]["Code"], "Client.InstanceInitiatedShutdown", "why it stopped")
+    rig.ec2("start_instances", InstanceIds=[state["id"]])
+    rig.wait_state(state["id"], "running")
+
+
+@story.step
 def a_machine_that_dies_is_a_stopped_instance():
     for pid in reclo_machines():
         os.kill(pid, signal.SIGKILL)
@@ -322,8 +334,10 @@ def uefi_as_the_image_says_and_two_volumes_at_one_instant():
                         {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": state["snapshot"]}}])["ImageId"]
     rig.ec2("stop_instances", InstanceIds=[state["id"]], Force=True)
     rig.wait_state(state["id"], "stopped")
-    uefi = run_parameters(ImageId=image, ClientToken="uefi", PrivateIpAddress="172.31.16.78", BlockDeviceMappings=[
-        {"DeviceName": "/dev/xvdb", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": True}}])
+    uefi = run_parameters(
+        ImageId=image, ClientToken="uefi", PrivateIpAddress="172.31.16.78",
+        InstanceInitiatedShutdownBehavior="terminate",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvdb", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": True}}])
     made = rig.ec2("run_instances", **uefi)["Instances"][0]["InstanceId"]
     rig.wait_state(made, "running")
     InstanceOffice(rig.instance(made)["PublicIpAddress"]).wait()
@@ -333,8 +347,9 @@ def uefi_as_the_image_says_and_two_volumes_at_one_instant():
     counts = sorted(len(rig.aws("ebs", "list_snapshot_blocks", SnapshotId=snapshot["SnapshotId"])["Blocks"])
                     for snapshot in taken)
     check(counts[0] == 0 and counts[1] > 30, f"blocks of the snapshots: {counts}")
-    rig.ec2("terminate_instances", InstanceIds=[made])
-    rig.wait_state(made, "terminated")
+    rig.power_off(made)
+    check_equal(rig.wait_state(made, "terminated")["StateReason"]["Code"], "Client.InstanceInitiatedShutdown",
+                "why it was terminated")
 
 
 @story.step

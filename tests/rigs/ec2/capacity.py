@@ -63,9 +63,9 @@ class Capacity:
         architectures = kind.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
         if architectures and image.architecture not in architectures:
             raise Refusal("InvalidParameterValue", (
-                f"The architecture '{architectures[-1]}' of the specified instance type does not match the architecture "
-                f"'{image.architecture}' of the specified AMI. Specify an instance type and an AMI that have matching "
-                "architectures, and try again."))
+                f"The architecture '{architectures[-1]}' of the specified instance type does not match the "
+                f"architecture '{image.architecture}' of the specified AMI. Specify an instance type and an AMI that "
+                "have matching architectures, and try again."))
         if kind.get("NetworkInfo", {}).get("EnaSupport") == "required" and not image.ena_support:
             raise Refusal("InvalidParameterCombination", (
                 f"Enhanced networking with the Elastic Network Adapter (ENA) is required for the '{instance_type}' "

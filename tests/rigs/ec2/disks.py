@@ -118,7 +118,6 @@ class VolumeStore:
                         continue
                     if holder is None or holder.read(index) != data:
                         snapshot.write(index, data)
-        snapshot.completed = time.time()
 
     def remove(self):
         for layer in self.layers:
@@ -140,7 +139,7 @@ class NbdReader:
     """Reads an image with everything below it, by qemu-nbd."""
 
     def __init__(self, image):
-        self.socket_path = pathlib.Path(f"/tmp/reclo-rig-{uuid.uuid4().hex[:12]}.nbd")
+        self.socket_path = pathlib.Path(image).parent / f"{uuid.uuid4().hex[:8]}.nbd"
         source = f"driver=qcow2,force-share=on,file.driver=file,file.filename={image}"
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "qemu-nbd", "-r", "-t", "-k", str(self.socket_path), "-x", "disk",

@@ -36,7 +36,7 @@ class Snapshot:
     path: pathlib.Path
     born: float
     digests: dict = field(default_factory=dict)  # index -> raw SHA-256 of its own blocks
-    completed: float | None = None
+    completed: float | None = None  # from this moment on
     failed: str = ""
 
     def holder(self, index):
@@ -83,7 +83,7 @@ class EbsDirect:
     def state(self, snapshot):
         if snapshot.failed:
             return "error"
-        done = snapshot.completed is not None and time.time() >= snapshot.completed + self.complete_s
+        done = snapshot.completed is not None and time.time() >= snapshot.completed
         return "completed" if done else "pending"
 
     def add_completed(self, snapshot_id, size_gib, parent, changed):
@@ -91,7 +91,7 @@ class EbsDirect:
         snapshot = Snapshot(snapshot_id, size_gib, parent, self.folder / snapshot_id, 0.0)
         for index, data in changed.items():
             snapshot.write(index, data)
-        snapshot.completed = time.time()
+        snapshot.completed = time.time() + self.complete_s
         self.snapshots[snapshot_id] = snapshot
         return snapshot
 
@@ -205,7 +205,7 @@ class EbsDirect:
             whole = hashlib.sha256(b"".join(digest for _, digest in sorted(snapshot.digests.items())))
             if headers["x-amz-checksum"] != base64.b64encode(whole.digest()).decode():
                 raise invalid("The aggregated checksum does not fit")
-        snapshot.completed = time.time()
+        snapshot.completed = time.time() + self.complete_s
         return 202, [], {"Status": "pending"}
 
     def list_blocks(self, snapshot_id, *, query, headers, body):

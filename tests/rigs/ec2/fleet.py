@@ -40,6 +40,7 @@ class Unit:
         self.folder = folder
         self.namespace = self.machine = self.forwards = self.metadata = self.thread = None
         self.rebooting = self.stopping = False
+        self.ended_because = None  # StateReason of an end that nobody asked EC2 for
         self.shot = b""  # the last screen of a machine that is gone
 
 
@@ -121,7 +122,7 @@ class Fleet:
             snapshot, fill = store.snapshot_of(layer, snapshot_id, folder)
             self.ebs.snapshots[snapshot_id] = snapshot
             fills.append((snapshot, fill))
-        threading.Thread(target=fill_all, args=(fills,), daemon=True).start()
+        threading.Thread(target=fill_all, args=(fills, self.ebs), daemon=True).start()
 
     def remove_volume(self, volume_id):
         if store := self.volumes.pop(volume_id, None):
@@ -138,7 +139,13 @@ class Fleet:
         return (machine.screenshot() if machine else b"") or (unit.shot if unit else b"")
 
     def cable(self, instance_id, port):
-        return self.units[instance_id].forwards.cable(port)
+        forwards = self.units[instance_id].forwards
+        return forwards.cable(port) if forwards else None
+
+    def power_off(self, instance_id):
+        """The guest shuts itself down: nobody asked EC2 for it."""
+        self.units[instance_id].machine.press_power_button()
+        return {}
 
     def asked(self, instance_id):
         unit = self.units[instance_id]
@@ -166,6 +173,7 @@ class Fleet:
                 if instance.state != "pending":
                     return  # terminated before it began
                 unit.stopping = unit.rebooting = False
+                unit.ended_because = None
                 volumes = self.volumes_of(instance)
                 image = instance.ec2_backend.amis.get(instance.image_id)
                 firmware = getattr(image, "boot_mode", None)
@@ -253,7 +261,7 @@ class Fleet:
         self.disconnect(unit)
         with self.lock:
             if instance.state in ("running", "pending"):
-                self.explain(instance, reason)
+                self.explain(instance, unit, reason)
             if instance.state == "stopping":
                 for nic in instance.nics.values():
                     nic.stop()
@@ -262,13 +270,14 @@ class Fleet:
             with self.lock:
                 instance.ec2_backend.terminate_instances([instance.id])
 
-    def explain(self, instance, reason):
+    def explain(self, instance, unit, reason):
         """An end that nobody asked EC2 for."""
         if reason.startswith("guest"):
             word, words = "Client.InstanceInitiatedShutdown", "Instance initiated shutdown"
         else:
             word, words = "Server.InternalError", "Internal error"
-        instance._reason, instance.state_reason = "", StateReason(f"{word}: {words}", word)
+        unit.ended_because = StateReason(f"{word}: {words}", word)
+        instance._reason, instance.state_reason = "", unit.ended_because
         if instance.instance_initiated_shutdown_behavior != "terminate" or word.startswith("Server"):
             self.change(instance, "stopping")
 
@@ -299,7 +308,8 @@ class Fleet:
         self.disconnect(unit)
         with self.lock:
             plain_terminate(instance)
-            instance._reason = user_initiated()
+            if unit.ended_because:
+                instance._reason, instance.state_reason = "", unit.ended_because
         (unit.folder / "uefi-vars.fd").unlink(missing_ok=True)
 
     @staticmethod
@@ -320,10 +330,11 @@ class Fleet:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def fill_all(fills):
+def fill_all(fills, ebs):
     for snapshot, fill in fills:
         try:
             fill()
+            snapshot.completed = time.time() + ebs.complete_s
         except Exception:
             traceback.print_exc()
             snapshot.failed = "lab"

@@ -239,6 +239,7 @@ class Forwards:
     def __init__(self, namespace, private_ip):
         self.namespace, self.private_ip = namespace, private_ip
         self.listeners = {}  # (address, port) -> listener
+        self.cables = {}  # guest's port -> listener
 
     def set(self, public_ip, ports):
         """Opens and closes ports until exactly these are open."""
@@ -263,15 +264,17 @@ class Forwards:
 
     def cable(self, port):
         """A way to a port past security groups, for tests: its address on loopback."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        relay(listener, lambda: self.namespace.connect(self.private_ip, port))
-        self.listeners[listener.getsockname()] = listener
-        return {"address": "127.0.0.1", "port": listener.getsockname()[1]}
+        if port not in self.cables:
+            listener = socket.create_server(("127.0.0.1", 0))
+            relay(listener, lambda: self.namespace.connect(self.private_ip, port))
+            self.cables[port] = listener
+        return {"address": "127.0.0.1", "port": self.cables[port].getsockname()[1]}
 
     def close(self):
-        for listener in self.listeners.values():
+        for listener in (*self.listeners.values(), *self.cables.values()):
             close_socket(listener)
         self.listeners.clear()
+        self.cables.clear()
 
 
 def open_ports(rules, operator):

@@ -29,6 +29,7 @@ recovery leans on; ../moto_s3.py the front with signatures, faults (its help tel
                                  "operator": "127.0.0.1"}, any of them; operator: whom security groups must admit
     GET  /lab/console/INSTANCE   the serial console's text; GET /lab/screenshot/INSTANCE the screen as PNG,
                                  both also of what has ended
+    POST /lab/power-off/INSTANCE the guest shuts itself down
     POST /lab/cable/INSTANCE/PORT {"address", "port"}: a way to a guest's port past its security groups
     GET  /lab/metadata/INSTANCE  what the guest asked the metadata service for
   and always:
@@ -207,12 +208,14 @@ class Lab(moto_s3.Lab):
         if (method, path) == ("POST", "/lab/boot"):
             self.fleet.settings.update(json.loads(body))
             return {}
-        match = re.fullmatch(r"/lab/(console|screenshot|metadata|cable)/(i-[0-9a-f]+)(?:/(\d+))?", path)
+        match = re.fullmatch(r"/lab/(console|screenshot|metadata|power-off|cable)/(i-[0-9a-f]+)(?:/(\d+))?", path)
         if not match:
             return None
         kind, instance, port = match.groups()
         if kind == "cable":
             return self.fleet.cable(instance, int(port))
+        if kind == "power-off":
+            return self.fleet.power_off(instance)
         if kind == "metadata":
             return self.fleet.asked(instance)
         return self.fleet.console(instance) if kind == "console" else self.fleet.screenshot(instance)
