@@ -137,7 +137,8 @@ Status run_standby_refresh(Context& context, const StandbyArgs& args) {
                               std::move(map_key), std::move(readable.box));
   std::unique_ptr<recovery::PreparedSource> prepared;
   if (!args.no_prepare) {
-    RECLO_ASSIGN_OR_RETURN(prepared, prepare_for_standby(context, repository, readable, point, box));
+    RECLO_ASSIGN_OR_RETURN(prepared,
+                           prepare_for_standby(context, repository, readable, point, box));
   }
   recovery::StandbySource& source =
       prepared ? static_cast<recovery::StandbySource&>(*prepared) : point;

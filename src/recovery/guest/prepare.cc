@@ -197,8 +197,7 @@ class Preparation {
     RECLO_TRY(find_boot_layout(*facts));
     record.system = facts->system;
     RECLO_ASSIGN_OR_RETURN(GuestChanges changes, GuestChanges::open(session->files()));
-    RECLO_ASSIGN_OR_RETURN(record.fixes,
-                           run_fixes({session->files(), changes, *facts, choices_}));
+    RECLO_ASSIGN_OR_RETURN(record.fixes, run_fixes({session->files(), changes, *facts, choices_}));
     record.notes = facts->notes;
     record.verdict = blockers(record.fixes);
     RECLO_TRY(session->finish());
@@ -223,8 +222,7 @@ class Preparation {
     RECLO_ASSIGN_OR_RETURN(const Bytes text, os::read_file(log, kReadLogSizeBytesMax));
     std::vector<disk::Range> ranges;
     add_reads(as_text(text), ranges);
-    for (const disk::Range& range :
-         merge_ranges(std::move(ranges), record.disk_sizes_bytes[disk]))
+    for (const disk::Range& range : merge_ranges(std::move(ranges), record.disk_sizes_bytes[disk]))
       record.reads.push_back({disk, range});
     return {};
   }
