@@ -14,10 +14,12 @@ import shutil
 import subprocess
 
 import lib
+from ec2_rig import Ec2Rig
 from lib import SERVERS, check, check_equal
 
 story = lib.Story("prepare")
-reclo = story.reclo()
+rig = Ec2Rig(story)
+reclo = story.reclo(env=rig.env)
 disk = story.folder / "office.img"
 restored = story.folder / "restored.img"
 state = {}
@@ -82,9 +84,37 @@ def it_is_prepared_once():
     check(not list(overlay.parent.glob("work*")), "work files were left")
 
 
+def check_snapshot(report, image):
+    """The snapshot in EC2 holds what the image does."""
+    exported = story.folder / "exported.img"
+    rig.read_snapshot(report["disks"][0]["snapshot"], exported, image.stat().st_size)
+    check(subprocess.run(["cmp", exported, image], check=False).returncode == 0, "the snapshot holds something else")
+    exported.unlink()
+
+
+@story.step
+def a_standby_holds_the_point_with_the_changes_laid_over():
+    lay_over(restored)
+    report = reclo.json("standby", "refresh", "--server", "office", limit_s=600)
+    check(report["full"] and report["overlay"], f"no overlay: {report}")
+    check_snapshot(report, restored)
+    check(reclo.json("standby", "refresh", "--server", "office")["unchanged"], "it was refreshed again")
+
+
+@story.step
+def without_them_it_is_refreshed_to_the_point_itself():
+    plain = story.folder / "plain.img"
+    reclo.run("restore", "latest:office", "--to", plain)
+    report = reclo.json("standby", "refresh", "--server", "office", "--no-prepare", limit_s=600)
+    check(not report["full"] and not report["overlay"], f"it was put as a whole: {report}")
+    check(0 < report["blocks_put"] < 200, f"{report['blocks_put']} blocks were put")
+    check_snapshot(report, plain)
+    check_equal(look_inside(plain), state["before"], "files of the restored point")
+    plain.unlink()
+
+
 @story.step
 def it_starts_from_nvme_and_answers():
-    lay_over(restored)
     guest = story.guest(restored, memory_mib=512, firmware="uefi", bus="nvme")
     guest.wait("/cgi-bin/check", limit_s=700)
     guest.put("a row written elsewhere")
@@ -92,14 +122,6 @@ def it_starts_from_nvme_and_answers():
     console = guest.console.read_text(errors="replace")
     check("login:" in console or "Debian" in console, "nothing was said on the serial line")
     guest.kill()
-
-
-@story.step
-def the_recovery_point_is_untouched():
-    plain = story.folder / "plain.img"
-    reclo.run("restore", "latest:office", "--to", plain)
-    check_equal(look_inside(plain), state["before"], "files of the restored point")
-    plain.unlink()
 
 
 @story.step

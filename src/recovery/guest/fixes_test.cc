@@ -125,11 +125,14 @@ TEST_F(FixesTest, WhatTheServerChangedItselfIsLeft) {
 }
 
 TEST_F(FixesTest, ListsOfChangesAreNotTakenOnTrust) {
-  for (
-      const char* text :
-      {"", "{}", R"({"version":1,"changes":[{}]})",
-       R"({"version":1,"changes":[{"change":"added","path":"etc","original":"","size_before":0,"sha256_after":""}]})",
-       R"({"version":1,"changes":[{"change":"aside","path":"/a/../../b","original":"/c","size_before":0,"sha256_after":""}]})"})
+  const auto one = [](const std::string& change, const std::string& path) {
+    return R"({"version":1,"changes":[{"change":")" + change + R"(","path":")" + path +
+           R"(","original":"/c","size_before":0,"sha256_after":""}]})";
+  };
+  EXPECT_TRUE(decode_changes(one("aside", "/etc/x")).ok());
+  for (const std::string& text :
+       {std::string(), std::string("{}"), one("moved", "/etc/x"), one("added", "etc"),
+        one("aside", "/a/../../b"), one("aside", "")})
     EXPECT_EQ(decode_changes(text).error().code(), Code::kCorruption) << text;
   EXPECT_EQ(decode_changes(R"({"version":9,"changes":[]})").error().code(), Code::kUnsupported);
 }
