@@ -289,6 +289,8 @@ void add_prepare_verbs(CLI::App& app, Invocation& in) {
   prepare->add_flag("--again", p.anew, "Do not use what an earlier preparation made");
   prepare->add_option("--ssh-key", p.ssh_key_file, "File with a public key to admit as root");
   prepare->add_option("--first-boot", p.first_boot_file, "Script to run at the first start");
+  prepare->add_option("--apply-to", p.apply_to,
+                      "A restored disk to write the changes to; repeated, in order");
   CLI::App* unprepare =
       add_verb(app, in, "unprepare", "Take a preparation back on a server's disks",
                [&in](Context& c) { return run_unprepare(c, in.unprepare); });

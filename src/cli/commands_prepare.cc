@@ -20,15 +20,15 @@ Result<std::string> read_ssh_key(const std::string& path) {
   std::string key(as_text(content));
   while (!key.empty() && (key.back() == '\n' || key.back() == '\r' || key.back() == ' '))
     key.pop_back();
-  const bool known = std::any_of(
-      std::begin({"ssh-", "ecdsa-", "sk-"}), std::end({"ssh-", "ecdsa-", "sk-"}),
-      [&](const char* start) { return key.starts_with(start); });
+  const bool known =
+      std::any_of(std::begin({"ssh-", "ecdsa-", "sk-"}), std::end({"ssh-", "ecdsa-", "sk-"}),
+                  [&](const char* start) { return key.starts_with(start); });
   const bool one_line =
       std::all_of(key.begin(), key.end(), [](char c) { return c >= ' ' && c != 0x7f; });
   if (!known || !one_line)
-    return Error(Code::kInvalidArgument,
-                 fmt::format("{} is no public key: one line that begins with ssh-ed25519 or such",
-                             path));
+    return Error(
+        Code::kInvalidArgument,
+        fmt::format("{} is no public key: one line that begins with ssh-ed25519 or such", path));
   return key;
 }
 
@@ -54,10 +54,10 @@ std::string report_text(const recovery::PreparedRecord& record, bool whole) {
   for (const recovery::FixReport& fix : record.fixes) {
     if (!whole && !fix.needed && fix.blocker.empty()) continue;
     out += fmt::format("{:<18} {:<14} {}\n", fix.name,
-                       !fix.blocker.empty()  ? "cannot be done"
-                       : !fix.files.empty()  ? "changed"
-                       : fix.needed          ? "left"
-                                             : "nothing to do",
+                       !fix.blocker.empty() ? "cannot be done"
+                       : !fix.files.empty() ? "changed"
+                       : fix.needed         ? "left"
+                                            : "nothing to do",
                        fix.why);
     for (const std::string& file : fix.files) out += fmt::format("{:<18} {}\n", "", file);
   }
@@ -133,12 +133,16 @@ Status run_prepare(Context& context, const PrepareArgs& args) {
   RECLO_ASSIGN_OR_RETURN(
       const recovery::PrepareResult result,
       recovery::prepare_point(request, point, box, *context.progress, context.cancel));
+  if (result.overlay)
+    for (size_t disk = 0; disk < args.apply_to.size(); ++disk)
+      RECLO_TRY(result.overlay->apply_to(static_cast<uint32_t>(disk), args.apply_to[disk],
+                                         context.cancel));
   context.progress.reset();
   RECLO_TRY(print_result(context, args, result));
   if (result.record.verdict.empty()) return {};
-  return Error(Code::kUnsupported, fmt::format("'{}' would not start on {}: {}",
-                                               readable.found.machine.name, args.target,
-                                               result.record.verdict));
+  return Error(Code::kUnsupported,
+               fmt::format("'{}' would not start on {}: {}", readable.found.machine.name,
+                           args.target, result.record.verdict));
 }
 
 Status run_unprepare(Context& context, const UnprepareArgs& args) {

@@ -100,6 +100,7 @@ struct PrepareArgs {
   std::string target = "ec2";
   std::string ssh_key_file;
   std::string first_boot_file;
+  std::vector<std::string> apply_to;  // restored disks, in order
   bool report = false;
   bool dry_run = false;
   bool anew = false;

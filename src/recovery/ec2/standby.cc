@@ -158,8 +158,9 @@ Result<std::vector<BlockSpan>> StandbyKeeper::spans_of(StandbySource& source,
     for (const BlockSpan& span : record_.current->disks.at(disk.index).overlay_spans) {
       const uint64_t begin = uint64_t{span.first} * cloud::kEbsBlockSizeBytes;
       if (begin < disk.size_bytes)
-        all.push_back({begin, std::min(uint64_t{span.end} * cloud::kEbsBlockSizeBytes,
-                                       disk.size_bytes) - begin});
+        all.push_back(
+            {begin,
+             std::min(uint64_t{span.end} * cloud::kEbsBlockSizeBytes, disk.size_bytes) - begin});
     }
   return block_spans(all);
 }

@@ -37,7 +37,7 @@ class CpioScanner {
   std::function<bool(const std::string&)> wants_content_;
   OnEntry on_entry_;
   State state_ = State::kHeader;
-  Bytes part_;          // of what `state_` waits for
+  Bytes part_;  // of what `state_` waits for
   uint64_t needed_ = 110;
   uint64_t skip_ = 0;
   uint32_t name_size_ = 0;
@@ -58,7 +58,8 @@ class CpioWriter {
  private:
   void add(const std::string& name, ByteSpan content, uint32_t mode, uint32_t links);
   Bytes out_;
-  uint32_t inode_ = 0x7ec10000;  // unlike those of the archive before it: no hard links between them
+  uint32_t inode_ =
+      0x7ec10000;  // unlike those of the archive before it: no hard links between them
 };
 
 }  // namespace reclo::recovery

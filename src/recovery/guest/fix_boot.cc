@@ -89,8 +89,7 @@ Result<std::vector<BootFile>> boot_files(const FixInput& input) {
                                {"/etc/kernel/cmdline", Style::kPlain}};
   RECLO_ASSIGN_OR_RETURN(const auto entries, input.files.list("/boot/loader/entries"));
   for (const std::string& name : entries)
-    if (name.ends_with(".conf"))
-      out.push_back({"/boot/loader/entries/" + name, Style::kBootEntry});
+    if (name.ends_with(".conf")) out.push_back({"/boot/loader/entries/" + name, Style::kBootEntry});
   if (!input.facts.esp_folder.empty()) {
     const std::string folder = input.facts.esp_folder + "/EFI";
     RECLO_ASSIGN_OR_RETURN(const auto vendors, input.files.list(folder));
@@ -186,26 +185,27 @@ Status fix_kernel_arguments(const FixInput& input, FixReport& report) {
   const bool for_ec2 = input.choices.target == PrepareTarget::kEc2;
   bool timeout_missing = false;
   bool console_missing = false;
-  RECLO_ASSIGN_OR_RETURN(
-      const size_t seen, edit_everywhere(input, [&](std::string_view arguments) {
-        std::string out(arguments);
-        while (!out.empty() && (out.back() == ' ' || out.back() == '\r')) out.pop_back();
-        if (for_ec2 && !has_argument(arguments, "nvme_core.io_timeout=")) {
-          timeout_missing = true;
-          out += " nvme_core.io_timeout=4294967295";
-        }
-        if (!has_argument(arguments, "console=ttyS0")) {
-          console_missing = true;
-          // The last one named is the system's own.
-          if (!has_argument(arguments, "console=tty0")) out += " console=tty0";
-          out += " console=ttyS0,115200n8";
-        }
-        return out;
-      }));
+  RECLO_ASSIGN_OR_RETURN(const size_t seen, edit_everywhere(input, [&](std::string_view arguments) {
+                           std::string out(arguments);
+                           while (!out.empty() && (out.back() == ' ' || out.back() == '\r'))
+                             out.pop_back();
+                           if (for_ec2 && !has_argument(arguments, "nvme_core.io_timeout=")) {
+                             timeout_missing = true;
+                             out += " nvme_core.io_timeout=4294967295";
+                           }
+                           if (!has_argument(arguments, "console=ttyS0")) {
+                             console_missing = true;
+                             // The last one named is the system's own.
+                             if (!has_argument(arguments, "console=tty0")) out += " console=tty0";
+                             out += " console=ttyS0,115200n8";
+                           }
+                           return out;
+                         }));
   report.needed = timeout_missing || console_missing;
   if (timeout_missing) report.why = "NVMe gives a slow volume up after 30 s";
   if (console_missing)
-    report.why += std::string(report.why.empty() ? "" : "; ") + "nothing is said on the serial line";
+    report.why +=
+        std::string(report.why.empty() ? "" : "; ") + "nothing is said on the serial line";
   if (seen == 0) report.why = "no boot configuration with kernel arguments was found";
   if (report.why.empty()) report.why = "the kernel's arguments are as they have to be";
   return {};

@@ -89,7 +89,8 @@ struct Extension {
 Result<Extension> extend(const FixInput& input, const Kernel& kernel,
                          const KernelModules& modules) {
   Extension out;
-  RECLO_ASSIGN_OR_RETURN(const Bytes image, input.files.read(kernel.initramfs, kInitramfsSizeBytesMax));
+  RECLO_ASSIGN_OR_RETURN(const Bytes image,
+                         input.files.read(kernel.initramfs, kInitramfsSizeBytesMax));
   const auto facts = scan_initramfs(image);
   if (!facts.ok()) {
     out.problem = fmt::format("{}: {}", kernel.initramfs, facts.error().message());
@@ -111,8 +112,7 @@ Result<Extension> extend(const FixInput& input, const Kernel& kernel,
     addition.files[name] = std::move(content).value();
   }
   const Status appended = input.changes.append(
-      kernel.initramfs,
-      make_addition(*facts, image.size(), kernel.version, modules, addition));
+      kernel.initramfs, make_addition(*facts, image.size(), kernel.version, modules, addition));
   if (!appended.ok() && appended.error().code() == Code::kNoSpace) {
     out.problem = fmt::format("{}: no space for its missing drivers: {}", kernel.initramfs,
                               appended.error().message());
@@ -156,7 +156,8 @@ Status fix_drivers(const FixInput& input, FixReport& report) {
     RECLO_ASSIGN_OR_RETURN(const Extension done, extend(input, kernel, modules));
     if (!done.problem.empty()) problems.push_back(done.problem);
     if (!done.added.empty())
-      found.push_back(fmt::format("the initramfs of {} had no {}", kernel.version, joined(done.added)));
+      found.push_back(
+          fmt::format("the initramfs of {} had no {}", kernel.version, joined(done.added)));
   }
   report.needed = !found.empty() || !problems.empty();
   if (problems.size() == kernels.size()) report.blocker = problems.front();

@@ -32,7 +32,8 @@ Status fix_cloud_init(const FixInput& input, FixReport& report) {
     report.why = "cloud-init is not installed";
     return {};
   }
-  const char* const sources = input.choices.target == PrepareTarget::kEc2 ? "Ec2, None" : "NoCloud, None";
+  const char* const sources =
+      input.choices.target == PrepareTarget::kEc2 ? "Ec2, None" : "NoCloud, None";
   const std::string text = fmt::format(
       "# Made by ReClo: this is the same server, in another place.\n"
       "preserve_hostname: true\nmanage_etc_hosts: false\nssh_deletekeys: false\n"
@@ -47,13 +48,12 @@ Status fix_cloud_init(const FixInput& input, FixReport& report) {
 }
 
 Status note_hypervisor_tools(const FixInput& input, FixReport& report) {
-  RECLO_ASSIGN_OR_RETURN(
-      const std::string found,
-      names_of(input, {{"/usr/bin/vmtoolsd", "VMware's tools"},
-                       {"/usr/sbin/VBoxService", "VirtualBox's additions"},
-                       {"/usr/sbin/xe-daemon", "Xen's tools"},
-                       {"/usr/sbin/hv_kvp_daemon", "Hyper-V's daemons"},
-                       {"/usr/bin/prltoolsd", "Parallels' tools"}}));
+  RECLO_ASSIGN_OR_RETURN(const std::string found,
+                         names_of(input, {{"/usr/bin/vmtoolsd", "VMware's tools"},
+                                          {"/usr/sbin/VBoxService", "VirtualBox's additions"},
+                                          {"/usr/sbin/xe-daemon", "Xen's tools"},
+                                          {"/usr/sbin/hv_kvp_daemon", "Hyper-V's daemons"},
+                                          {"/usr/bin/prltoolsd", "Parallels' tools"}}));
   report.why = found.empty() ? "no other hypervisor's tools are installed"
                              : found + ": left as they are; they find nothing to do";
   return {};
@@ -98,8 +98,8 @@ Status add_first_boot_script(const FixInput& input, FixReport& report) {
   }
   report.needed = true;
   report.why = "a script at the first start was asked for";
-  RECLO_TRY(input.changes.add("/usr/local/lib/reclo/first-boot", input.choices.first_boot_script,
-                              0700));
+  RECLO_TRY(
+      input.changes.add("/usr/local/lib/reclo/first-boot", input.choices.first_boot_script, 0700));
   RECLO_TRY(input.changes.add(
       "/etc/systemd/system/reclo-first-boot.service",
       "[Unit]\nDescription=What was asked for at the first start after a recovery\n"

@@ -43,7 +43,7 @@ bool must_be_there(const std::string& folder) {
 }
 
 bool is_network_mount(const FstabLine& line) {
-  static constexpr std::string_view kTypes[] = {"nfs",  "nfs4",      "cifs", "smb3",
+  static constexpr std::string_view kTypes[] = {"nfs",   "nfs4",      "cifs", "smb3",
                                                 "sshfs", "glusterfs", "ceph", "fuse.sshfs"};
   return std::find(std::begin(kTypes), std::end(kTypes), line.fields[2]) != std::end(kTypes) ||
          has_option(line.fields[3], "_netdev");
@@ -73,8 +73,7 @@ Status fix_mounts(const FixInput& input, FixReport& report) {
     if (by_place && volume != nullptr && !volume->uuid.empty()) {
       found.push_back(fmt::format("{} was mounted as {}", fields[1], fields[0]));
       fields[0] = "UUID=" + volume->uuid;
-    } else if (volume == nullptr && !must_be_there(fields[1]) &&
-               !has_option(fields[3], "nofail")) {
+    } else if (volume == nullptr && !must_be_there(fields[1]) && !has_option(fields[3], "nofail")) {
       found.push_back(fmt::format("{} ({}) is not in the backup", fields[1], fields[0]));
       fields[3] = with_options(fields[3], {"nofail", "x-systemd.device-timeout=10s"});
     } else {
@@ -101,9 +100,8 @@ Status fix_network_mounts(const FixInput& input, FixReport& report) {
     lines[line.number] = fstab_line(fields);
   }
   report.needed = !found.empty();
-  report.why = found.empty()
-                   ? "nothing is mounted over the network that the start would wait for"
-                   : fmt::format("the start would wait for {}", fmt::join(found, ", "));
+  report.why = found.empty() ? "nothing is mounted over the network that the start would wait for"
+                             : fmt::format("the start would wait for {}", fmt::join(found, ", "));
   return found.empty() ? Status() : input.changes.replace("/etc/fstab", join_lines(lines));
 }
 
@@ -127,9 +125,8 @@ Status fix_crypttab(const FixInput& input, FixReport& report) {
 
 // Lists of devices that LVM and blkid believed to be the only ones.
 Status fix_device_caches(const FixInput& input, FixReport& report) {
-  for (const char* path :
-       {"/etc/lvm/devices/system.devices", "/etc/lvm/cache/.cache", "/etc/blkid.tab",
-        "/etc/blkid/blkid.tab"}) {
+  for (const char* path : {"/etc/lvm/devices/system.devices", "/etc/lvm/cache/.cache",
+                           "/etc/blkid.tab", "/etc/blkid/blkid.tab"}) {
     RECLO_ASSIGN_OR_RETURN(const auto facts, input.files.stat(path));
     if (!facts || facts->kind != GuestFileKind::kFile) continue;
     RECLO_TRY(input.changes.set_aside(path));

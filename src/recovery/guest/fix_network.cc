@@ -21,7 +21,8 @@ constexpr const char* kNetplanProfile =
     "# Made by ReClo: DHCP where nothing else configures the network.\n"
     "network:\n  version: 2\n  ethernets:\n"
     "    reclo-ena:\n      match: {driver: ena}\n      dhcp4: true\n      optional: true\n"
-    "    reclo-virtio:\n      match: {driver: virtio_net}\n      dhcp4: true\n      optional: true\n";
+    "    reclo-virtio:\n      match: {driver: virtio_net}\n      dhcp4: true\n      optional: "
+    "true\n";
 constexpr const char* kKeyfileProfile =
     "# Made by ReClo: DHCP where nothing else configures the network.\n"
     "[connection]\nid=reclo-fallback\nuuid=7ec10000-0000-4000-8000-000000000001\ntype=ethernet\n"
@@ -162,13 +163,14 @@ class Addresses {
     const bool in_main = !names.empty();
     for (const NetworkFile& file : files) {
       const auto more = interface_names(file.text);
-      if (!more.empty() && for_ec2()) RECLO_TRY(aside(file.path, "names the old machine's network"));
+      if (!more.empty() && for_ec2())
+        RECLO_TRY(aside(file.path, "names the old machine's network"));
       names.insert(names.end(), more.begin(), more.end());
     }
     if (names.empty()) return {};
     if (in_main && for_ec2()) {
-      found_.push_back(fmt::format("/etc/network/interfaces configures {} only",
-                                   fmt::join(names, ", ")));
+      found_.push_back(
+          fmt::format("/etc/network/interfaces configures {} only", fmt::join(names, ", ")));
       RECLO_TRY(input_.changes.replace("/etc/network/interfaces",
                                        "# Made by ReClo: systemd-networkd asks DHCP here; the "
                                        "original is kept in /var/lib/reclo/prepared.\n"
@@ -208,8 +210,8 @@ class Addresses {
   }
 
   Status network_manager() {
-    RECLO_ASSIGN_OR_RETURN(
-        const bool there, has_program(input_, {"/usr/sbin/NetworkManager", "/usr/bin/NetworkManager"}));
+    RECLO_ASSIGN_OR_RETURN(const bool there, has_program(input_, {"/usr/sbin/NetworkManager",
+                                                                  "/usr/bin/NetworkManager"}));
     if (!there) return {};
     const std::string folder = "/etc/NetworkManager/system-connections";
     RECLO_ASSIGN_OR_RETURN(const auto files, network_files(input_, folder, "", ""));
@@ -297,9 +299,8 @@ Status fix_network_names(const FixInput& input, FixReport& report) {
     found.emplace_back(path);
     RECLO_TRY(input.changes.set_aside(path));
   }
-  for (const auto& [folder, start] :
-       {std::pair{"/etc/sysconfig/network-scripts", "ifcfg-"},
-        std::pair{"/etc/NetworkManager/system-connections", ""}}) {
+  for (const auto& [folder, start] : {std::pair{"/etc/sysconfig/network-scripts", "ifcfg-"},
+                                      std::pair{"/etc/NetworkManager/system-connections", ""}}) {
     RECLO_ASSIGN_OR_RETURN(const auto files, network_files(input, folder, start, ""));
     for (const NetworkFile& file : files) {
       const std::string text = without_hardware_address(file.text);

@@ -31,8 +31,7 @@ constexpr KindName kKinds[] = {{ChangeKind::kReplaced, "replaced"},
 
 bool is_plain_path(std::string_view path) {
   return path.starts_with('/') && path.find("/../") == std::string_view::npos &&
-         !path.ends_with("/..") && path.find('\0') == std::string_view::npos &&
-         path.size() < 4096;
+         !path.ends_with("/..") && path.find('\0') == std::string_view::npos && path.size() < 4096;
 }
 
 std::string aside_name(const std::string& path) {
@@ -57,8 +56,8 @@ std::string encode_changes(const std::vector<GuestChange>& changes) {
 }
 
 Result<std::vector<GuestChange>> decode_changes(std::string_view text) {
-  RECLO_ASSIGN_OR_RETURN(
-      const Json json, parse_json(text, "the guest's list of changes", kGuestTextSizeBytesMax));
+  RECLO_ASSIGN_OR_RETURN(const Json json,
+                         parse_json(text, "the guest's list of changes", kGuestTextSizeBytesMax));
   RECLO_ASSIGN_OR_RETURN(const uint32_t version, json_get<uint32_t>(json, "version"));
   if (version != kManifestVersion)
     return Error(Code::kUnsupported,
@@ -201,7 +200,7 @@ Status GuestChanges::append(const std::string& path, ByteSpan content) {
 }
 
 Status GuestChanges::set_aside(const std::string& path) {
-  if (find(path) != nullptr) return {};
+  // It may have been replaced before: then its name is given back first, its content after that.
   GuestChange change{ChangeKind::kAside, path, aside_name(path), 0, ""};
   RECLO_TRY(files_->rename(path, change.original));
   touched_.push_back(path);

@@ -39,7 +39,8 @@ std::optional<Place> parse_place(std::string_view name) {
   for (const std::string_view prefix : {"xvd", "sd", "vd", "hd"}) {
     if (!name.starts_with(prefix)) continue;
     name.remove_prefix(prefix.size());
-    const size_t letters = std::min(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz"), name.size());
+    const size_t letters =
+        std::min(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz"), name.size());
     if (letters == 0 || letters > 2) return std::nullopt;
     int disk = 0;
     for (const char letter : name.substr(0, letters)) disk = disk * 26 + (letter - 'a') + 1;

@@ -24,8 +24,8 @@ struct GuestVolume {
 };
 
 struct GuestMount {
-  std::string device;   // as mounted: "/dev/sda1", "btrfsvol:/dev/sda2/@"
-  std::string folder;   // "/", "/boot"
+  std::string device;  // as mounted: "/dev/sda1", "btrfsvol:/dev/sda2/@"
+  std::string folder;  // "/", "/boot"
 };
 
 struct GuestFacts {
@@ -44,7 +44,7 @@ struct GuestFacts {
 };
 
 struct FstabLine {
-  size_t number = 0;  // of the line, from 0
+  size_t number = 0;                // of the line, from 0
   std::vector<std::string> fields;  // spec, folder, type, options, dump, pass: at least four
 };
 /// The lines that mount something. At most 1,000.

@@ -74,10 +74,17 @@ Result<std::optional<GuestFileFacts>> GuestfsFiles::stat(const std::string& path
   library_.free_statns(found);
   facts.mode = mode & 07777;
   switch (mode & kTypeMask) {
-    case 0100000: facts.kind = GuestFileKind::kFile; break;
-    case 0040000: facts.kind = GuestFileKind::kFolder; break;
-    case 0120000: facts.kind = GuestFileKind::kLink; break;
-    default: facts.kind = GuestFileKind::kOther;
+    case 0100000:
+      facts.kind = GuestFileKind::kFile;
+      break;
+    case 0040000:
+      facts.kind = GuestFileKind::kFolder;
+      break;
+    case 0120000:
+      facts.kind = GuestFileKind::kLink;
+      break;
+    default:
+      facts.kind = GuestFileKind::kOther;
   }
   return std::optional<GuestFileFacts>(facts);
 }
@@ -126,8 +133,8 @@ Result<std::vector<std::string>> GuestfsFiles::list(const std::string& folder) {
 
 Status GuestfsFiles::write(const std::string& path, ByteSpan content) {
   const ByteSpan first = content.first(std::min<size_t>(content.size(), kMessageSizeBytes));
-  RECLO_TRY(call(library_.write(handle_, path.c_str(),
-                                reinterpret_cast<const char*>(first.data()), first.size()),
+  RECLO_TRY(call(library_.write(handle_, path.c_str(), reinterpret_cast<const char*>(first.data()),
+                                first.size()),
                  "write", path));
   return append(path, content.subspan(first.size()));
 }

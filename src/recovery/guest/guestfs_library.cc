@@ -13,9 +13,9 @@ Result<GuestfsLibrary> load() {
                  "libguestfs is not installed, which changes the server's files safely: install "
                  "the package libguestfs0");
   GuestfsLibrary out;
-#define RECLO_GUESTFS_LOAD(name)                                                          \
-  out.name = reinterpret_cast<decltype(out.name)>(::dlsym(handle, "guestfs_" #name));     \
-  if (out.name == nullptr)                                                                \
+#define RECLO_GUESTFS_LOAD(name)                                                      \
+  out.name = reinterpret_cast<decltype(out.name)>(::dlsym(handle, "guestfs_" #name)); \
+  if (out.name == nullptr)                                                            \
     return Error(Code::kNotFound, "this libguestfs is too old: it has no guestfs_" #name);
   RECLO_GUESTFS_FUNCTIONS(RECLO_GUESTFS_LOAD)
 #undef RECLO_GUESTFS_LOAD

@@ -44,9 +44,10 @@ Status check_kernel() {
     for (const std::string& version : versions)
       if (os::path_exists("/lib/modules/" + version + "/vmlinuz")) return {};
   }
-  return Error(Code::kNotFound,
-               "no kernel is installed on this machine, and libguestfs needs one for its appliance: "
-               "install the package linux-image-cloud-amd64");
+  return Error(
+      Code::kNotFound,
+      "no kernel is installed on this machine, and libguestfs needs one for its appliance: "
+      "install the package linux-image-cloud-amd64");
 }
 
 // Where a file system may be mounted while it is looked at, and for good.
@@ -78,7 +79,7 @@ class Session final : public GuestfsSession {
     if (accelerator == Accelerator::kTcg)
       RECLO_TRY(call(library_.set_backend_setting(handle_, "force_tcg", "1"), "choose TCG"));
     for (const SessionDisk& disk : disks) {
-      struct guestfs_add_drive_opts_argv options {};
+      struct guestfs_add_drive_opts_argv options{};
       options.bitmask =
           GUESTFS_ADD_DRIVE_OPTS_FORMAT_BITMASK | GUESTFS_ADD_DRIVE_OPTS_CACHEMODE_BITMASK;
       options.format = disk.format.c_str();
@@ -194,7 +195,8 @@ class Session final : public GuestfsSession {
     }
     if (roots.empty()) return no_root(facts, windows);
     for (size_t i = 1; i < roots.size(); ++i)
-      facts.notes.push_back(fmt::format("there is another system on {}: it is left as it is", roots[i]));
+      facts.notes.push_back(
+          fmt::format("there is another system on {}: it is left as it is", roots[i]));
     return roots.front();
   }
 
@@ -204,11 +206,12 @@ class Session final : public GuestfsSession {
                    "this is Windows: it cannot be prepared yet, only Linux can");
     for (const GuestVolume& volume : facts.volumes)
       if (volume.type == "crypto_LUKS" || volume.type == "BitLocker")
-        return Error(Code::kUnsupported,
-                     fmt::format("{} is encrypted ({}) and its key is not in the backup: the server "
-                                 "cannot be looked into. It starts elsewhere only if its own system "
-                                 "has the drivers and somebody types the key",
-                                 volume.device, volume.type));
+        return Error(
+            Code::kUnsupported,
+            fmt::format("{} is encrypted ({}) and its key is not in the backup: the server "
+                        "cannot be looked into. It starts elsewhere only if its own system "
+                        "has the drivers and somebody types the key",
+                        volume.device, volume.type));
     std::string seen;
     for (const GuestVolume& volume : facts.volumes)
       seen += fmt::format("{}{} ({})", seen.empty() ? "" : ", ", volume.device, volume.type);
@@ -246,8 +249,8 @@ class Session final : public GuestfsSession {
             (line.fields[3] + ",").find(subvolume.substr(10 + device.size()) + ",") !=
                 std::string::npos)
           device = subvolume;
-      const Status mounted =
-          volume == nullptr ? Status(Error(Code::kNotFound, "no such volume")) : mount(device, folder);
+      const Status mounted = volume == nullptr ? Status(Error(Code::kNotFound, "no such volume"))
+                                               : mount(device, folder);
       if (mounted.ok())
         facts.mounts.push_back({device, folder});
       else

@@ -31,7 +31,7 @@ Result<InitramfsFacts> scan_initramfs(ByteSpan image);
 std::map<std::string, std::string> modules_in(const InitramfsFacts& facts);
 
 struct InitramfsAddition {
-  std::vector<std::string> modules;  // by name, dependencies first
+  std::vector<std::string> modules;    // by name, dependencies first
   std::map<std::string, Bytes> files;  // module name → its file's content, as the guest has it
 };
 /// What is to be put behind `image_size_bytes` of initramfs, the alignment before it included.

@@ -16,8 +16,8 @@
 namespace reclo::recovery {
 
 struct KernelModule {
-  std::string path;                      // below the version's folder: "kernel/drivers/…/nvme.ko.xz"
-  std::vector<std::string> needs;        // names, as modules.dep orders them
+  std::string path;                // below the version's folder: "kernel/drivers/…/nvme.ko.xz"
+  std::vector<std::string> needs;  // names, as modules.dep orders them
 };
 
 struct KernelModules {

@@ -42,6 +42,10 @@ class Exports {
 
   Status start(const PrepareRequest& request, const PointId& point, const crypto::SecretKey& box,
                uint32_t disk, const CancelToken& cancel) {
+    if (!sockets_) {
+      // A socket's path has 107 bytes at most, and a state directory may be deep.
+      RECLO_ASSIGN_OR_RETURN(sockets_, os::TempDir::create("reclo-prepare"));
+    }
     image::NbdExportOptions options;
     options.store = request.store;
     options.machine = request.machine;
@@ -58,7 +62,7 @@ class Exports {
     return {};
   }
   std::string socket(uint32_t disk) const {
-    return os::join_path(folder_, fmt::format("{}.sock", disk));
+    return os::join_path(sockets_->path(), fmt::format("{}.sock", disk));
   }
   std::string read_log(uint32_t disk) const {
     return os::join_path(folder_, fmt::format("reads-{}.log", disk));
@@ -69,6 +73,7 @@ class Exports {
 
  private:
   std::string folder_;
+  std::optional<os::TempDir> sockets_;
   std::vector<pid_t> pids_;
 };
 

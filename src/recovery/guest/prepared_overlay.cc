@@ -1,8 +1,10 @@
 #include "recovery/guest/prepared_overlay.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/units.h"
 #include "crypto/hash.h"
@@ -102,8 +104,8 @@ Result<std::unique_ptr<PreparedOverlay>> PreparedOverlay::open(const std::string
   if (!as_text(head).starts_with(kMagic)) return damaged;
   const auto version = load_le<uint32_t>(head.data() + kMagic.size());
   if (version != kVersion)
-    return Error(Code::kUnsupported,
-                 fmt::format("{} is of version {}, this program knows {}", path, version, kVersion));
+    return Error(Code::kUnsupported, fmt::format("{} is of version {}, this program knows {}", path,
+                                                 version, kVersion));
   Bytes foot(kFootSizeBytes);
   RECLO_TRY(os::read_at(fd, size - kFootSizeBytes, foot));
   const auto record_size = load_le<uint64_t>(foot.data());
@@ -153,8 +155,8 @@ Result<Bytes> PreparedOverlay::frame(size_t index) const {
 Status PreparedOverlay::read(uint32_t disk, uint64_t offset_bytes, MutableByteSpan out) const {
   const uint64_t end = offset_bytes + out.size();
   // Runs are in the order of disks and addresses: the first that ends after the beginning.
-  const auto first = std::partition_point(
-      record_.runs.begin(), record_.runs.end(), [&](const PreparedRun& run) {
+  const auto first =
+      std::partition_point(record_.runs.begin(), record_.runs.end(), [&](const PreparedRun& run) {
         return run.disk < disk || (run.disk == disk && run.range.end_bytes() <= offset_bytes);
       });
   for (auto run = first; run != record_.runs.end() && run->disk == disk; ++run) {
@@ -163,10 +165,28 @@ Status PreparedOverlay::read(uint32_t disk, uint64_t offset_bytes, MutableByteSp
                            frame(static_cast<size_t>(run - record_.runs.begin())));
     const uint64_t from = std::max(offset_bytes, run->range.offset_bytes);
     const uint64_t to = std::min(end, run->range.end_bytes());
-    std::copy_n(content.begin() + static_cast<ptrdiff_t>(from - run->range.offset_bytes),
-                to - from, out.begin() + static_cast<ptrdiff_t>(from - offset_bytes));
+    std::copy_n(content.begin() + static_cast<ptrdiff_t>(from - run->range.offset_bytes), to - from,
+                out.begin() + static_cast<ptrdiff_t>(from - offset_bytes));
   }
   return {};
+}
+
+Status PreparedOverlay::apply_to(uint32_t disk, const std::string& path,
+                                 const CancelToken& cancel) const {
+  RECLO_ASSIGN_OR_RETURN(const os::Fd fd, os::open_file(path, os::OpenMode::kReadWrite));
+  const off_t end = ::lseek(fd.get(), 0, SEEK_END);
+  if (end < 0) return Error::from_errno(errno, "measure " + path);
+  if (disk >= record_.disk_sizes_bytes.size() ||
+      static_cast<uint64_t>(end) < record_.disk_sizes_bytes[disk])
+    return Error(Code::kInvalidArgument,
+                 fmt::format("{} is smaller than disk {} of the recovery point", path, disk));
+  for (size_t i = 0; i < record_.runs.size(); ++i) {
+    if (record_.runs[i].disk != disk) continue;
+    RECLO_TRY(cancel.check());
+    RECLO_ASSIGN_OR_RETURN(const Bytes content, frame(i));
+    RECLO_TRY_WITH(os::write_at(fd, record_.runs[i].range.offset_bytes, content), path);
+  }
+  return os::fsync(fd);
 }
 
 }  // namespace reclo::recovery

@@ -1,9 +1,10 @@
 // What a preparation changed on a server's disks: one file, sealed, that is laid over the recovery
 // point whenever it is recovered elsewhere.
 //
-//   "RECLOPRE" ‖ u32 version ‖ u32 0 ‖ salt (32)       the head, associated data of all that follows
-//   frame 1 … n    runs of changed pages, at most 256 KiB each, AES-256-GCM, counter = its number
-//   record         JSON: what was prepared for what, the report, the runs, what of the point was
+//   "RECLOPRE" ‖ u32 version ‖ u32 0 ‖ salt (32)       the head, associated data of all that
+//   follows frame 1 … n    runs of changed pages, at most 256 KiB each, AES-256-GCM, counter = its
+//   number record         JSON: what was prepared for what, the report, the runs, what of the point
+//   was
 //                  read; counter 0
 //   u64 size of the sealed record ‖ "RECLOPRE"
 //
@@ -18,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cancel.h"
 #include "base/ids.h"
 #include "crypto/aead.h"
 #include "disk/block_source.h"
@@ -89,6 +91,9 @@ class PreparedOverlay {
   std::vector<disk::Range> ranges(uint32_t disk) const;
   /// Lays what it holds of [offset, offset + out.size()) over `out`, which holds the point's bytes.
   Status read(uint32_t disk, uint64_t offset_bytes, MutableByteSpan out) const;
+  /// Writes what it holds of a disk over a restored one (a raw file or a device), and flushes it.
+  /// Repeating it is safe. Errors: kInvalidArgument for a disk of another size.
+  Status apply_to(uint32_t disk, const std::string& path, const CancelToken& cancel) const;
 
  private:
   PreparedOverlay(os::Fd fd, Bytes head, crypto::Aead aead)

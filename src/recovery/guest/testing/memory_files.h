@@ -22,9 +22,7 @@ class MemoryFiles final : public GuestFiles {
     make_parents(path);
     all_[path].content = to_bytes(text);
   }
-  void put_folder(const std::string& path) {
-    make_parents(path + "/x");
-  }
+  void put_folder(const std::string& path) { make_parents(path + "/x"); }
   std::string text(const std::string& path) {
     const auto found = read(path, kGuestTextSizeBytesMax);
     return found.ok() ? std::string(as_text(*found)) : "(" + found.error().message() + ")";
@@ -100,8 +98,7 @@ class MemoryFiles final : public GuestFiles {
     if (found == file->attributes.end()) return std::optional<Bytes>();
     return std::optional<Bytes>(found->second);
   }
-  Status set_attribute(const std::string& path, const std::string& name,
-                       ByteSpan value) override {
+  Status set_attribute(const std::string& path, const std::string& name, ByteSpan value) override {
     RECLO_ASSIGN_OR_RETURN(MemoryFile* const file, find(path));
     file->attributes[name] = to_bytes(value);
     return {};
