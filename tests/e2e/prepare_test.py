@@ -26,8 +26,7 @@ state = {}
 
 GUESTFISH_ENV = {**os.environ, "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg"}
 ORIGINALS = ["/etc/fstab", "/etc/network/interfaces", "/etc/resolv.conf", "/boot/grub/grub.cfg", "/boot/initrd.img"]
-GONE = ["/boot/efi/EFI/BOOT/BOOTX64.EFI", "/etc/reclo", "/var/lib/reclo",
-        "/etc/systemd/network/99-reclo-fallback.network"]
+GONE = ["/etc/reclo", "/var/lib/reclo", "/etc/systemd/network/99-reclo-fallback.network"]
 
 
 def look_inside(image):

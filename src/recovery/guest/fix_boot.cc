@@ -211,7 +211,8 @@ Status fix_kernel_arguments(const FixInput& input, FixReport& report) {
   return {};
 }
 
-// Firmware that never saw this disk starts \EFI\BOOT\BOOTX64.EFI and nothing else.
+// Firmware that never saw this disk starts \EFI\BOOT\BOOTX64.EFI and nothing else. It stays when
+// the server comes home: there, too, the machine may be another one.
 Status fix_uefi_fallback(const FixInput& input, FixReport& report) {
   if (input.facts.esp_folder.empty()) {
     report.why = input.facts.needs_uefi ? "the EFI system partition could not be looked into"
@@ -232,10 +233,10 @@ Status fix_uefi_fallback(const FixInput& input, FixReport& report) {
     const auto shim = input.files.read(own + "/shimx64.efi", kLoaderSizeBytesMax);
     const auto grub = input.files.read(own + "/grubx64.efi", kLoaderSizeBytesMax);
     if (vendor == "BOOT" || (!shim.ok() && !grub.ok())) continue;
-    RECLO_TRY(input.changes.add(folder + "/BOOT/BOOTX64.EFI", as_text(shim.ok() ? *shim : *grub)));
+    RECLO_TRY(input.changes.add_for_good(folder + "/BOOT/BOOTX64.EFI", shim.ok() ? *shim : *grub));
     // shim starts the grubx64.efi beside itself.
     if (shim.ok() && grub.ok())
-      RECLO_TRY(input.changes.add(folder + "/BOOT/grubx64.efi", as_text(*grub)));
+      RECLO_TRY(input.changes.add_for_good(folder + "/BOOT/grubx64.efi", *grub));
     return {};
   }
   if (input.facts.needs_uefi)

@@ -188,6 +188,8 @@ TEST_F(FixesTest, UefiFindsTheDistributionsLoader) {
   EXPECT_TRUE(run("uefi-fallback").needed);
   EXPECT_EQ(files.text("/boot/efi/EFI/BOOT/BOOTX64.EFI"), "shim");
   EXPECT_EQ(files.text("/boot/efi/EFI/BOOT/grubx64.efi"), "grub");
+  ASSERT_TRUE(take_back_changes(files).ok());
+  EXPECT_EQ(files.text("/boot/efi/EFI/BOOT/BOOTX64.EFI"), "shim");  // stays at home, too
 }
 
 TEST_F(FixesTest, EveryNetworkConfigurationGetsAProfile) {

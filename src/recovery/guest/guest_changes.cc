@@ -169,6 +169,17 @@ Status GuestChanges::add(const std::string& path, std::string_view text, uint32_
   return {};
 }
 
+Status GuestChanges::add_for_good(const std::string& path, ByteSpan content) {
+  const size_t listed = changes_.size();
+  RECLO_TRY(make_folders(path));
+  changes_.resize(listed);
+  RECLO_TRY(files_->write(path, content));
+  RECLO_TRY(files_->set_mode(path, 0644));
+  RECLO_TRY(label(path));
+  touched_.push_back(path);
+  return {};
+}
+
 Status GuestChanges::add_link(const std::string& path, const std::string& target) {
   RECLO_ASSIGN_OR_RETURN(const bool there, exists(*files_, path));
   if (there) return {};

@@ -44,6 +44,8 @@ class GuestChanges {
   }
   /// A new file (or, when it is there, replace()); folders above it are made.
   Status add(const std::string& path, std::string_view text, uint32_t mode = 0644);
+  /// A new file that is not taken back, because the server is better off with it at home, too.
+  Status add_for_good(const std::string& path, ByteSpan content);
   Status add_link(const std::string& path, const std::string& target);
   Status append(const std::string& path, ByteSpan content);
   Status set_aside(const std::string& path);
