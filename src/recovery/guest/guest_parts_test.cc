@@ -75,6 +75,11 @@ TEST(KernelModulesTest, TheIndexAnswersAsKmodAsks) {
   EXPECT_TRUE(look_up(encode_index({}), "x").empty());
 }
 
+TEST(KernelModulesTest, AliasesAreWrittenAsKmodAsksForThem) {
+  EXPECT_EQ(normal_alias("char-major-10-236"), "char_major_10_236");
+  EXPECT_EQ(normal_alias("of:N*T*C[a-z]x-y"), "of:N*T*C[a-z]x_y");
+}
+
 TEST(KernelModulesTest, DependenciesComeFirst) {
   const KernelModules kernel = parse_modules(
       "a/x.ko: a/y-z.ko.zst b/w.ko\na/y-z.ko.zst: b/w.ko\nb/w.ko:\n../bad.ko:\nrubbish", "b/w.ko\n",

@@ -8,13 +8,14 @@
 namespace reclo::recovery {
 
 // What is used of it; each becomes a member of GuestfsLibrary.
-#define RECLO_GUESTFS_FUNCTIONS(X)                                                                \
-  X(create)                                                                                       \
-  X(close) X(set_error_handler) X(last_error) X(last_errno) X(set_backend) X(set_backend_setting) \
-      X(set_memsize) X(add_drive_opts_argv) X(launch) X(shutdown) X(get_pid) X(list_filesystems)  \
-          X(list_partitions) X(blkid) X(part_to_partnum) X(part_to_dev) X(device_index)           \
-              X(mount_options) X(umount_all) X(lstatns) X(statns) X(free_statns) X(ls) X(pread)   \
-                  X(write) X(write_append) X(truncate_size) X(chmod) X(mkdir_mode) X(ln_s) X(rm)  \
+#define RECLO_GUESTFS_FUNCTIONS(X)                                                               \
+  X(create)                                                                                      \
+  X(close)                                                                                       \
+  X(set_error_handler) X(last_error) X(last_errno) X(set_backend) X(set_backend_setting)         \
+      X(set_memsize) X(add_drive_opts_argv) X(launch) X(shutdown) X(get_pid) X(list_filesystems) \
+          X(list_partitions) X(blkid) X(part_to_partnum) X(part_to_dev) X(device_index)          \
+              X(mount_options) X(umount_all) X(lstatns) X(statns) X(free_statns) X(ls) X(pread)  \
+                  X(write) X(write_append) X(truncate_size) X(chmod) X(mkdir_mode) X(ln_s) X(rm) \
                       X(rmdir) X(mv) X(lgetxattr) X(lsetxattr) X(sync) X(umount_opts_argv)
 
 struct GuestfsLibrary {

@@ -147,7 +147,7 @@ Indexes make_indexes(const std::map<std::string, std::string>& paths, const Kern
   for (const auto& [pattern, name] : kernel.aliases)
     if (paths.contains(name)) {
       out.alias += fmt::format("alias {} {}\n", pattern, name);
-      alias.emplace_back(pattern, name);
+      alias.emplace_back(normal_alias(pattern), name);
     }
   out.dep_bin = encode_index(dep);
   out.alias_bin = encode_index(alias);

@@ -155,6 +155,17 @@ std::vector<std::string> with_dependencies(const KernelModules& kernel,
   return order;
 }
 
+std::string normal_alias(std::string_view pattern) {
+  std::string out(pattern);
+  bool in_brackets = false;
+  for (char& c : out) {
+    if (c == '[') in_brackets = true;
+    if (c == ']') in_brackets = false;
+    if (c == '-' && !in_brackets) c = '_';
+  }
+  return out;
+}
+
 Bytes encode_index(const std::vector<Entry>& entries) {
   constexpr uint32_t kMagic = 0xb007f457;
   constexpr uint32_t kVersion = 0x00020001;

@@ -41,6 +41,10 @@ KernelModules parse_modules(std::string_view dep, std::string_view builtin, std:
 std::vector<std::string> with_dependencies(const KernelModules& kernel,
                                            const std::vector<std::string>& wanted);
 
+/// As kmod writes an alias in its index and asks for it: '_' for '-', but not between brackets
+/// ("char_major_10_236").
+std::string normal_alias(std::string_view pattern);
+
 /// kmod's binary index (libkmod/libkmod-index.c): a trie of keys with their values.
 Bytes encode_index(const std::vector<std::pair<std::string, std::string>>& entries);
 
