@@ -109,6 +109,20 @@ struct FailbackArgs {
   CloudArgs cloud;
 };
 
+struct HostArgs {
+  std::string point;
+  std::string memory = "2G";
+  unsigned cpus = 2;
+  std::vector<std::string> forwards;
+  std::string wait_for;
+  bool hydrate = false;
+  std::string package_url;
+  std::string package_sha256;
+  std::string passphrase_parameter;
+  std::string passphrase_secret;
+  std::string region;
+};
+
 struct RecoverArgs {
   std::string point;
   std::string target = "qemu";
