@@ -1,4 +1,4 @@
-"""ImportSnapshot and DescribeImportSnapshotTasks, which moto lacks: an object in S3 becomes a snapshot.
+"""ImportSnapshot and what goes with it, which moto lacks: an object in S3 becomes a snapshot.
 
 qemu-img judges the object as VM Import would: a disk that it cannot read ends the task with the status
 "deleted" and a reason. Source: EC2 API reference, VM Import/Export user guide; the exact words of a
@@ -85,9 +85,10 @@ class Imports:
             task.size_bytes = fetch(container["UserBucket"], folder / "object", self.lock)
             convert(folder / "object", folder / "disk", (container.get("Format") or "").lower())
             time.sleep(max(0.0, task.born + self.secs - time.time()))
-            self.finish(task, folder / "disk")
+            if not task.failed:
+                self.finish(task, folder / "disk")
         except BadDisk as bad:
-            task.failed = f"ClientError: {bad}"
+            task.failed = task.failed or f"ClientError: {bad}"
         finally:
             for path in folder.iterdir():
                 path.unlink()
@@ -101,9 +102,21 @@ class Imports:
             snapshot = Snapshot(snapshot_id, size_gib, None, self.ebs.folder / snapshot_id, 0.0)
         copy_blocks(disk, snapshot)
         with self.lock:
-            snapshot.completed = time.time()
+            if task.failed:
+                return  # cancelled meanwhile
+            snapshot.completed = 0.0  # the task ends no sooner than its snapshot is whole
             self.ebs.snapshots[snapshot_id] = snapshot
             task.snapshot = snapshot_id
+
+    def cancel(self, task_id):
+        """(state before, state now)"""
+        self.describe([task_id])
+        task = self.tasks[task_id]
+        before = self.shown(task)["SnapshotTaskDetail"]["Status"]
+        if before == "completed":
+            raise Refusal("IncorrectState", f"The import task {task_id} is already completed")
+        task.failed = task.failed or "Cancelled by the user"
+        return before, "deleted"
 
     def describe(self, ids):
         for wanted in ids:
@@ -199,7 +212,7 @@ def copy_blocks(disk, snapshot):
 
 
 def install(imports):
-    """Teaches moto's EC2 the two actions."""
+    """Teaches moto's EC2 the actions."""
     def import_snapshot(self):
         names = ("ClientToken", "Description", "DiskContainer", "RoleName", "TagSpecifications")
         request = {name: self._get_param(name) for name in names if self._get_param(name)}
@@ -210,5 +223,10 @@ def install(imports):
         tasks = imports.describe(self._get_param("ImportTaskIds", []) or [])
         return ActionResult({"ImportSnapshotTasks": tasks})
 
-    AmisResponse.import_snapshot = import_snapshot
+    def cancel_import_task(self):
+        task_id = self._get_param("ImportTaskId")
+        before, now = imports.cancel(task_id)
+        return ActionResult({"ImportTaskId": task_id, "PreviousState": before, "State": now})
+
+    AmisResponse.import_snapshot, AmisResponse.cancel_import_task = import_snapshot, cancel_import_task
     AmisResponse.describe_import_snapshot_tasks = describe_import_snapshot_tasks

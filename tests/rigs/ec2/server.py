@@ -2,6 +2,7 @@
 """A stand-in for EC2, EBS direct, STS, IAM, Service Quotas and S3 that is as strict as AWS and fails on request.
 
     server.py --access-key AK --secret-key SK [--port 0] [--region us-east-1] [--bucket NAME]... [--folder DIR]
+              [--boot]
 
 Prints "ready http://127.0.0.1:PORT". moto gives the breadth; ebs_direct.py and ec2_strict.py what a
 recovery leans on; ../moto_s3.py the front with signatures, faults (its help tells) and a log. A fault's
@@ -19,7 +20,18 @@ recovery leans on; ../moto_s3.py the front with signatures, faults (its help tel
     POST /lab/quota              {"L-1216C47A": 32}: vCPUs of running on-demand standard instances
     POST /lab/without            [["t3.small", "us-east-1a"], ["*", "us-east-1b"]]: types that a zone has not
     POST /lab/imports            {"secs": 2}: how long ImportSnapshot takes
+    POST /lab/latency            {"on": true, "scale": 1.0}: take as long as AWS does (latency.py), or scale times it
+    POST /lab/cut                {"service": "ec2", "mode": "reset" or "blackhole", "secs": 10}: no way to a service
+                                 ("" is all of them), from now on
     POST /lab/role/vmimport      makes the service role, or any other that vmie.amazonaws.com may assume
+  with --boot, which makes instances real machines (fleet.py; needs root):
+    POST /lab/boot               {"memory_cap_mib": 512, "vcpus_cap": 1, "stop_grace_s": 120, "launch_s": 0,
+                                 "operator": "127.0.0.1"}, any of them; operator: whom security groups must admit
+    GET  /lab/console/INSTANCE   the serial console's text; GET /lab/screenshot/INSTANCE the screen as PNG,
+                                 both also of what has ended
+    POST /lab/cable/INSTANCE/PORT {"address", "port"}: a way to a guest's port past its security groups
+    GET  /lab/metadata/INSTANCE  what the guest asked the metadata service for
+  and always:
     POST /lab/export/SNAP        {"path", "size_bytes"}: the snapshot as a sparse raw file
 """
 
@@ -28,8 +40,10 @@ import json
 import os
 import pathlib
 import re
+import signal
 import sys
 import tempfile
+import time
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -37,11 +51,14 @@ for name in ("ENABLE_AMI", "EC2_ENABLE_INSTANCE_TYPE"):
     os.environ.setdefault(f"MOTO_{name}_VALIDATION", "true")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import boot
 import ec2_strict
 import imports
 import moto_s3
 from capacity import Capacity, QuotaError
 from ebs_direct import EbsError
+from fleet import Fleet
+from latency import Latency
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
@@ -73,6 +90,11 @@ class Front(moto_s3.Front):
         return f"{self.command} {self.path} {action}"
 
     def fails_before(self, mode, fault):
+        if cut := self.server.lab.cut_of(self.service):
+            if cut[0] == "blackhole":
+                time.sleep(max(0.0, cut[1] - time.monotonic()))  # what was sent is lost: the connection never answers
+            self.reset()
+            return True
         words = WORDS.get(mode, {}).get(self.service)
         if words:
             self.refuse(*words)
@@ -80,10 +102,14 @@ class Front(moto_s3.Front):
         return super().fails_before(mode, fault)
 
     def dispatch(self, headers, body):
+        self.server.lab.latency.wait(self.service, self.command, self.path, body)
         if self.service == "servicequotas":
             return self.quotas(headers, body)
         if self.service != "ebs":
             status, extra, content = super().dispatch(headers, body)
+            if self.server.lab.fleet and self.service == "ec2":
+                with self.server.moto.lock:
+                    self.server.lab.fleet.refresh_forwards()
             if status == 400 and b"<Code>InsufficientInstanceCapacity</Code>" in content:
                 status = 500  # the one refusal that EC2 counts as its own fault
             return status, extra, content
@@ -132,8 +158,11 @@ class Lab(moto_s3.Lab):
     def __init__(self, region, ebs, capacity, imported):
         super().__init__()
         self.region, self.ebs, self.capacity, self.imports = region, ebs, capacity, imported
+        self.fleet, self.latency, self.cuts = None, Latency(), {}
 
     def command(self, method, path, body):
+        if self.fleet and (answer := self.fleet_command(method, path, body)) is not None:
+            return answer
         if (method, path) == ("POST", "/lab/ebs"):
             for name, value in json.loads(body).items():
                 setattr(self.ebs, name, value)
@@ -143,6 +172,13 @@ class Lab(moto_s3.Lab):
             return {}
         if (method, path) == ("POST", "/lab/without"):
             self.capacity.without = {(kind, zone) for kind, zone in json.loads(body)}
+            return {}
+        if (method, path) == ("POST", "/lab/latency"):
+            self.latency.set(json.loads(body), self.ebs, self.imports, self.fleet)
+            return {}
+        if (method, path) == ("POST", "/lab/cut"):
+            cut = json.loads(body)
+            self.cuts[cut["service"]] = (cut["mode"], time.monotonic() + float(cut["secs"]))
             return {}
         if (method, path) == ("POST", "/lab/imports"):
             self.imports.secs = float(json.loads(body)["secs"])
@@ -166,6 +202,28 @@ class Lab(moto_s3.Lab):
             self.ebs.export(match[1], asked["path"], asked["size_bytes"])
             return {}
         return super().command(method, path, body)
+
+    def fleet_command(self, method, path, body):
+        if (method, path) == ("POST", "/lab/boot"):
+            self.fleet.settings.update(json.loads(body))
+            return {}
+        match = re.fullmatch(r"/lab/(console|screenshot|metadata|cable)/(i-[0-9a-f]+)(?:/(\d+))?", path)
+        if not match:
+            return None
+        kind, instance, port = match.groups()
+        if kind == "cable":
+            return self.fleet.cable(instance, int(port))
+        if kind == "metadata":
+            return self.fleet.asked(instance)
+        return self.fleet.console(instance) if kind == "console" else self.fleet.screenshot(instance)
+
+    def cut_of(self, service):
+        """(mode, until) when there is no way to a service at the moment."""
+        for name in (service, ""):
+            mode, until = self.cuts.get(name, ("", 0.0))
+            if time.monotonic() < until:
+                return mode, until
+        return None
 
     def backend(self):
         return ec2_strict.ec2_backends[ec2_strict.ACCOUNT][self.region]
@@ -200,6 +258,7 @@ def main():
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--bucket", action="append", default=[])
     parser.add_argument("--folder")
+    parser.add_argument("--boot", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reclo-ec2.") as temporary:
         server = moto_s3.Server(("127.0.0.1", options.port), Front)
@@ -209,10 +268,19 @@ def main():
         imported = imports.Imports(server.ebs, ec2_strict.make_snapshot_in(options.region), server.moto.lock)
         imports.install(imported)
         server.lab = Lab(options.region, server.ebs, capacity, imported)
+        if options.boot:
+            server.lab.fleet = Fleet(server.ebs.folder, options.region, server.ebs, server.moto.lock,
+                                     server.server_address)
+            boot.install(server.lab.fleet, server.ebs)
         for bucket in options.bucket:
             s3_backends[ec2_strict.ACCOUNT]["aws"].create_bucket(bucket, options.region)
         print(f"ready http://127.0.0.1:{server.server_port}", flush=True)
-        server.serve_forever()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            server.serve_forever()
+        finally:
+            if server.lab.fleet:
+                server.lab.fleet.close()
 
 
 if __name__ == "__main__":
