@@ -16,12 +16,11 @@ from disks import StampedDisk
 from ec2_account import Account
 from ec2_rig import Ec2Rig
 from lib import ROOT, check, check_equal
-from stores import rig_python
 
 story = lib.Story("failover")
-rig = Ec2Rig(story)
-account = Account(story, rig, rig_python())
-reclo = story.reclo(env={**rig.env, "RECLO_QUOTAS_ENDPOINT": rig.endpoint})
+rig = Ec2Rig(story, buckets=["imports"])
+account = Account(rig)
+reclo = story.reclo(env=rig.env)
 disks = [StampedDisk(story.folder / "boot.img", 48, seed=1), StampedDisk(story.folder / "data.img", 8, seed=2)]
 state = {}
 IMPORT = ("recover", "latest:files", "--on", "ec2", "--via", "import", "--import-bucket", "imports",
@@ -414,7 +413,7 @@ def an_instance_that_somebody_terminated_is_replaced_and_said():
 
 @story.step
 def the_first_answer_is_waited_for():
-    told = reclo.run("recover", "latest:files", "--on", "ec2", "--wait-for", "tcp:1", "--wait-timeout", "2",
+    told = reclo.run("recover", "latest:files", "--on", "ec2", "--wait-for", "tcp:127.0.0.1:1", "--wait-timeout", "2",
                      expect=6).stderr
     check("did not answer" in told and "runs on" in told, told)
     instance, = reclo.json("instances")
@@ -429,7 +428,6 @@ def the_first_answer_is_waited_for():
 
 @story.step
 def an_import_goes_through_a_bucket_and_leaves_nothing_in_it():
-    account.make_bucket("imports")
     rig.lab("POST", "/lab/imports", {"secs": 0.5})
     told = reclo.run(*IMPORT, expect="error").stderr
     check("vmimport" in told, told)
