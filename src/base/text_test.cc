@@ -42,6 +42,15 @@ TEST(UnitsTest, ParsesWhatPeopleWrite) {
   EXPECT_EQ(format_bytes(1536), "1.50 KiB");
 }
 
+TEST(UnitsTest, ParsesDurations) {
+  EXPECT_EQ(parse_duration("90s").value(), std::chrono::seconds(90));
+  EXPECT_EQ(parse_duration("45m").value(), std::chrono::minutes(45));
+  EXPECT_EQ(parse_duration("2h").value(), std::chrono::hours(2));
+  EXPECT_EQ(parse_duration("3d").value(), std::chrono::hours(72));
+  for (const char* bad : {"", "2", "h", "-1h", "1.5h", "2hours", "1001d", "99999999999999999999s"})
+    EXPECT_FALSE(parse_duration(bad).ok()) << bad;
+}
+
 TEST(TimeTest, RoundTrips) {
   const char* text = "2026-11-23T07:05:09.120Z";
   EXPECT_EQ(format_time(parse_time(text).value()), text);

@@ -51,4 +51,20 @@ Result<uint64_t> parse_size_bytes(std::string_view text) {
   return value;
 }
 
+Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
+  constexpr uint64_t kDaysMax = 1000;
+  uint64_t value = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  const uint64_t seconds = unit == "s"   ? 1
+                           : unit == "m" ? 60
+                           : unit == "h" ? 3600
+                           : unit == "d" ? 86'400
+                                         : 0;
+  if (failure != std::errc() || seconds == 0 || value > kDaysMax * 86'400 / seconds)
+    return Error(Code::kInvalidArgument,
+                 "not a duration: '" + std::string(text) + "' (write for example 90s, 45m, 2h)");
+  return std::chrono::milliseconds(value * seconds * 1000);
+}
+
 }  // namespace reclo

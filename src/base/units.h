@@ -22,6 +22,9 @@ std::string format_duration(std::chrono::nanoseconds duration);
 /// Reads "512", "64K", "10MiB", "2G" (powers of 1024). Errors: kInvalidArgument.
 Result<uint64_t> parse_size_bytes(std::string_view text);
 
+/// Reads "90s", "45m", "2h", "3d". Errors: kInvalidArgument, also for more than 1,000 days.
+Result<std::chrono::milliseconds> parse_duration(std::string_view text);
+
 constexpr uint64_t round_up(uint64_t value, uint64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }

@@ -33,6 +33,7 @@ struct Invocation {
   RestoreArgs restore;
   ServeArgs serve;
   RecoverArgs recover;
+  InstancesArgs instances;
   StopArgs stop;
   ResumeArgs resume;
   SupervisorArgs supervisor;
@@ -172,15 +173,61 @@ void add_restore_verbs(CLI::App& app, Invocation& in) {
                     "Accept writes; keep them in this qcow2 file");
 }
 
+void add_cloud_options(CLI::App& verb, CloudArgs& cloud) {
+  const std::string group = "Cloud";
+  verb.add_option("--region", cloud.region, "Default: AWS_REGION, then the profile's")
+      ->group(group);
+  verb.add_option("--role", cloud.role_arn, "ARN of a role to assume")->group(group);
+  verb.add_option("--ec2-endpoint", cloud.ec2_endpoint, "Another EC2 than the region's")
+      ->envname("RECLO_EC2_ENDPOINT")
+      ->group(group);
+  verb.add_option("--ebs-endpoint", cloud.ebs_endpoint, "Another EBS direct API")
+      ->envname("RECLO_EBS_ENDPOINT")
+      ->group(group);
+  verb.add_option("--sts-endpoint", cloud.sts_endpoint, "Another STS")
+      ->envname("RECLO_STS_ENDPOINT")
+      ->group(group);
+  verb.add_option("--quotas-endpoint", cloud.quotas_endpoint, "Another Service Quotas")
+      ->envname("RECLO_QUOTAS_ENDPOINT")
+      ->group(group);
+}
+
+void add_ec2_options(CLI::App& verb, Ec2Args& ec2) {
+  const std::string group = "On ec2";
+  verb.add_option("--instance-type", ec2.instance_types,
+                  "Types to try, in this order (default: m7i.large,m6i.large,t3.large)")
+      ->allow_extra_args(false)
+      ->group(group);
+  verb.add_option("--subnet", ec2.subnet, "Default: the default VPC's, zone after zone")
+      ->group(group);
+  verb.add_option("--security-group", ec2.security_groups, "Default: one is made; may be repeated")
+      ->allow_extra_args(false)
+      ->group(group);
+  verb.add_option("--operator-cidr", ec2.operator_cidr,
+                  "Whom the group that is made lets in, e.g. 203.0.113.7/32")
+      ->group(group);
+  verb.add_option("--key-name", ec2.key_name, "EC2 key pair")->group(group);
+  verb.add_option("--private-ip", ec2.private_ip, "Private address in the subnet")->group(group);
+  verb.add_flag("--drill", ec2.drill, "A drill: nothing gets out, and it ends after --ttl")
+      ->group(group);
+  verb.add_option("--ttl", ec2.ttl, "How long it may run, e.g. 90m (a drill: 2h)")->group(group);
+  verb.add_option("--via", ec2.via, "auto, standby, cold or import")
+      ->check(CLI::IsMember({"auto", "standby", "cold", "import"}))
+      ->group(group);
+  verb.add_option("--import-bucket", ec2.import_bucket, "Bucket that an import goes through")
+      ->group(group);
+  add_cloud_options(verb, ec2.cloud);
+}
+
 void add_recovery_verbs(CLI::App& app, Invocation& in) {
   RecoverArgs& r = in.recover;
   CLI::App* recover =
       add_verb(app, in, "recover", "Fail over: start the server from a recovery point, at once",
                [&in](Context& c) { return run_recover(c, in.recover); });
   recover->add_option("point", r.point, "Recovery point")->required();
-  recover->add_option("--on", r.target, "Where: qemu (this machine)")
+  recover->add_option("--on", r.target, "Where: qemu (this machine) or ec2")
       ->required()
-      ->check(CLI::IsMember({"qemu"}));
+      ->check(CLI::IsMember({"qemu", "ec2"}));
   recover->add_option("--name", r.name, "A name for the instance");
   recover->add_option("--memory", r.memory, "Guest memory, e.g. 2G")->capture_default_str();
   recover->add_option("--cpus", r.cpus, "Guest CPUs")
@@ -203,9 +250,11 @@ void add_recovery_verbs(CLI::App& app, Invocation& in) {
   recover->add_option("--hydrate-limit", r.hydrate_limit, "At most so many bytes a second");
   recover->add_flag("--isolated", r.isolated,
                     "A drill: the guest reaches nothing but the forwarded ports");
+  add_ec2_options(*recover, r.ec2);
 
-  add_verb(app, in, "instances", "List recovered servers",
-           [](Context& c) { return run_instances(c); });
+  CLI::App* instances = add_verb(app, in, "instances", "List recovered servers",
+                                 [&in](Context& c) { return run_instances(c, in.instances); });
+  instances->add_flag("--reap", in.instances.reap, "Remove drills in EC2 that are past their time");
   CLI::App* stop = add_verb(app, in, "stop", "Shut a recovered server down",
                             [&in](Context& c) { return run_stop(c, in.stop); });
   stop->add_option("instance", in.stop.instance, "Instance id or a unique prefix")->required();
@@ -220,22 +269,6 @@ void add_recovery_verbs(CLI::App& app, Invocation& in) {
   supervisor->group("");  // started by recover and resume
   supervisor->add_option("--instance", in.supervisor.instance)->required();
   supervisor->add_option("--key-fd", in.supervisor.key_fd);
-}
-
-void add_cloud_options(CLI::App& verb, CloudArgs& cloud) {
-  const std::string group = "Cloud";
-  verb.add_option("--region", cloud.region, "Default: AWS_REGION, then the profile's")
-      ->group(group);
-  verb.add_option("--role", cloud.role_arn, "ARN of a role to assume")->group(group);
-  verb.add_option("--ec2-endpoint", cloud.ec2_endpoint, "Another EC2 than the region's")
-      ->envname("RECLO_EC2_ENDPOINT")
-      ->group(group);
-  verb.add_option("--ebs-endpoint", cloud.ebs_endpoint, "Another EBS direct API")
-      ->envname("RECLO_EBS_ENDPOINT")
-      ->group(group);
-  verb.add_option("--sts-endpoint", cloud.sts_endpoint, "Another STS")
-      ->envname("RECLO_STS_ENDPOINT")
-      ->group(group);
 }
 
 void add_standby_verbs(CLI::App& app, Invocation& in) {
@@ -262,9 +295,11 @@ void add_standby_verbs(CLI::App& app, Invocation& in) {
   print->add_option("--for", in.policy.target, "What for: ec2")
       ->required()
       ->check(CLI::IsMember({"ec2"}));
+  status->add_flag("--check", s.check, "Also ask EC2: is it there, and would the quota do?");
+  status->add_option("--instance-type", s.instance_types, "What failover would start, for --check");
   for (CLI::App* verb : {refresh, status, drop}) {
     verb->add_option("--server", s.server, "The server's name")->required();
-    if (verb != status) add_cloud_options(*verb, s.cloud);
+    add_cloud_options(*verb, s.cloud);
   }
 }
 

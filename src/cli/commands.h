@@ -14,7 +14,7 @@ Status run_diff(Context& context, const DiffArgs& args);
 Status run_restore(Context& context, const RestoreArgs& args);
 Status run_serve(Context& context, const ServeArgs& args);
 Status run_recover(Context& context, const RecoverArgs& args);
-Status run_instances(Context& context);
+Status run_instances(Context& context, const InstancesArgs& args);
 Status run_stop(Context& context, const StopArgs& args);
 Status run_resume(Context& context, const ResumeArgs& args);
 Status run_supervisor(Context& context, const SupervisorArgs& args);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "cli/commands.h"
+#include "cli/commands_recover_ec2.h"
 #include "cli/terminal.h"
 #include "os/subprocess.h"
 #include "recovery/instance.h"
@@ -108,6 +109,29 @@ std::string optional_duration(const std::optional<int64_t>& ms) {
   return ms ? format_duration(std::chrono::milliseconds(*ms)) : "-";
 }
 
+Json ec2_json(const recovery::SeenInstance& seen) {
+  Json json = recovery::describe_ec2_instance(seen.record, wall_now());
+  json["asked"] = seen.asked;
+  return json;
+}
+
+std::vector<std::string> ec2_row(const recovery::SeenInstance& seen) {
+  const recovery::Ec2Instance& record = seen.record;
+  std::string state(recovery::failover_state_name(record.state));
+  if (!record.instance.empty())
+    state += fmt::format(", {}{}", record.ec2_state, seen.asked ? "" : " (last known)");
+  const std::string& address = record.public_ip.empty() ? record.private_ip : record.public_ip;
+  return {record.id,
+          record.server,
+          record.point.short_hex(),
+          record.request.drill ? "ec2 drill" : "ec2",
+          state,
+          address.empty() ? "-" : address,
+          optional_duration(record.rto_ms),
+          optional_duration(record.rpo_ms),
+          "-"};
+}
+
 Status print_result(Context& context, const recovery::RecoverResult& result) {
   context.progress.reset();
   const InstanceRecord& record = result.record;
@@ -138,6 +162,7 @@ Status print_result(Context& context, const recovery::RecoverResult& result) {
 }  // namespace
 
 Status run_recover(Context& context, const RecoverArgs& args) {
+  if (args.target == "ec2") return recover_on_ec2(context, args);
   RECLO_ASSIGN_OR_RETURN(const ReadablePoint readable, open_point(context, args.point));
   RECLO_ASSIGN_OR_RETURN(recovery::RecoverOptions options,
                          recover_options(args, readable.found.point.record));
@@ -155,26 +180,43 @@ Status run_recover(Context& context, const RecoverArgs& args) {
   return print_result(context, result);
 }
 
-Status run_instances(Context& context) {
+Status run_instances(Context& context, const InstancesArgs& args) {
+  std::vector<std::string> reaped;
+  if (args.reap) {
+    RECLO_ASSIGN_OR_RETURN(reaped, reap_ec2(context));
+  }
   const recovery::InstanceStore store(context.options.state_directory);
   RECLO_ASSIGN_OR_RETURN(const auto records, recovery::list_instances(store));
+  RECLO_ASSIGN_OR_RETURN(const auto in_ec2, see_ec2_instances(context));
+  context.progress.reset();
+  for (const std::string& id : reaped) log_warning("drill {} was past its time: removed", id);
+  for (const recovery::SeenInstance& seen : in_ec2)
+    if (seen.record.overdue(wall_now()))
+      log_warning("{} of {} is past its time: `reclo stop {} --delete`{}", seen.record.id,
+                  seen.record.server, seen.record.id,
+                  seen.record.request.drill ? ", or `reclo instances --reap`" : "");
   if (context.options.json) {
     Json json = Json::array();
     for (const InstanceRecord& record : records) json.push_back(instance_json(record));
+    for (const recovery::SeenInstance& seen : in_ec2) json.push_back(ec2_json(seen));
     return print_json(json);
   }
-  if (records.empty()) return print("No recovered servers on this machine.\n");
+  if (records.empty() && in_ec2.empty())
+    return print("No recovered servers on this machine, nor in EC2.\n");
   std::vector<std::vector<std::string>> rows{
-      {"INSTANCE", "SERVER", "POINT", "STATE", "ADDRESSES", "RTO", "RPO", "HYDRATION"}};
+      {"INSTANCE", "SERVER", "POINT", "TARGET", "STATE", "ADDRESSES", "RTO", "RPO", "HYDRATION"}};
   for (const InstanceRecord& record : records)
-    rows.push_back({record.id, record.server, record.point.substr(0, 8),
+    rows.push_back({record.id, record.server, record.point.substr(0, 8), "qemu",
                     std::string(recovery::state_name(record.state)), addresses_of(record),
                     optional_duration(record.rto_ms), optional_duration(record.rpo_ms),
                     std::string(recovery::hydration_name(record.hydration))});
+  for (const recovery::SeenInstance& seen : in_ec2) rows.push_back(ec2_row(seen));
   return print(format_table(rows));
 }
 
 Status run_stop(Context& context, const StopArgs& args) {
+  RECLO_ASSIGN_OR_RETURN(const auto in_ec2, find_ec2_instance(context, args.instance));
+  if (in_ec2) return stop_ec2(context, args, *in_ec2);
   const recovery::InstanceStore store(context.options.state_directory);
   RECLO_ASSIGN_OR_RETURN(const std::string id, store.find(args.instance));
   recovery::StopOptions options;
@@ -199,6 +241,8 @@ Status run_stop(Context& context, const StopArgs& args) {
 }
 
 Status run_resume(Context& context, const ResumeArgs& args) {
+  RECLO_ASSIGN_OR_RETURN(const auto in_ec2, find_ec2_instance(context, args.instance));
+  if (in_ec2) return resume_ec2(context, *in_ec2);
   const recovery::InstanceStore store(context.options.state_directory);
   RECLO_ASSIGN_OR_RETURN(const std::string id, store.find(args.instance));
   RECLO_ASSIGN_OR_RETURN(const InstanceRecord record, store.load(id));

@@ -71,7 +71,23 @@ struct CloudArgs {
   std::string ec2_endpoint;
   std::string ebs_endpoint;
   std::string sts_endpoint;
+  std::string quotas_endpoint;
   std::string role_arn;
+};
+
+/// What `recover --on ec2` asks for beside the rest.
+struct Ec2Args {
+  std::vector<std::string> instance_types;
+  std::string subnet;
+  std::vector<std::string> security_groups;
+  std::string key_name;
+  std::string private_ip;
+  bool drill = false;
+  std::string ttl;  // as typed: "2h"
+  std::string via = "auto";
+  std::string import_bucket;
+  std::string operator_cidr;
+  CloudArgs cloud;
 };
 
 struct PolicyArgs {
@@ -83,6 +99,8 @@ struct StandbyArgs {
   std::string point;  // empty: the newest
   bool full = false;
   unsigned keep = 0;
+  bool check = false;
+  std::vector<std::string> instance_types;  // what failover would start, for --check
   CloudArgs cloud;
 };
 
@@ -139,6 +157,11 @@ struct RecoverArgs {
   bool hydrate = false;
   std::string hydrate_limit;
   bool isolated = false;
+  Ec2Args ec2;
+};
+
+struct InstancesArgs {
+  bool reap = false;
 };
 
 struct StopArgs {

@@ -27,8 +27,8 @@ Result<Cloud> open_cloud(const CloudOptions& options) {
   if (out.region.empty())
     return Error(Code::kInvalidArgument,
                  "which region? Give --region or set AWS_REGION (eu-central-1, us-east-1, …)");
-  for (const std::string* endpoint :
-       {&options.ec2_endpoint, &options.ebs_endpoint, &options.sts_endpoint})
+  for (const std::string* endpoint : {&options.ec2_endpoint, &options.ebs_endpoint,
+                                      &options.sts_endpoint, &options.quotas_endpoint})
     if (!endpoint->empty()) RECLO_TRY_WITH(net::parse_url(*endpoint), "endpoint " + *endpoint);
   out.meter = std::make_shared<RequestMeter>();
   ServiceOptions common;
@@ -46,6 +46,9 @@ Result<Cloud> open_cloud(const CloudOptions& options) {
   ServiceOptions ebs = common;
   ebs.endpoint = options.ebs_endpoint;
   out.ebs = std::make_unique<EbsClient>(ebs);
+  ServiceOptions quotas = common;
+  quotas.endpoint = options.quotas_endpoint;
+  out.quotas = std::make_unique<QuotasClient>(quotas);
   return out;
 }
 

@@ -6,6 +6,7 @@
 
 #include "cloud/ebs_client.h"
 #include "cloud/ec2_client.h"
+#include "cloud/quotas_client.h"
 #include "cloud/sts_client.h"
 
 namespace reclo::cloud {
@@ -15,6 +16,7 @@ struct CloudOptions {
   std::string ec2_endpoint;  // empty: the region's own
   std::string ebs_endpoint;
   std::string sts_endpoint;
+  std::string quotas_endpoint;
   std::string role_arn;  // assumed when set, with the usual credentials
   net::RetryPolicy retry;
 };
@@ -25,6 +27,7 @@ struct Cloud {
   std::unique_ptr<Ec2Client> ec2;
   std::unique_ptr<EbsClient> ebs;
   std::unique_ptr<StsClient> sts;
+  std::unique_ptr<QuotasClient> quotas;
 };
 
 /// Asks nothing of the cloud yet. Errors: kInvalidArgument without a region or with an endpoint

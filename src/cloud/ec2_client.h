@@ -79,9 +79,19 @@ struct Instance {
   std::string zone;
   std::string private_ip;
   std::string public_ip;
+  VpcId vpc;              // empty once it is terminated
+  bool on_demand = true;  // neither spot nor scheduled
   ImageId image;
   std::map<std::string, VolumeId> volumes;  // by device name
   Tags tags;
+};
+
+struct InstanceType {
+  std::string name;
+  uint32_t vcpus = 0;
+  uint64_t memory_mib = 0;
+  std::vector<std::string> architectures;  // "x86_64", "arm64", "i386"
+  std::vector<std::string> boot_modes;     // "uefi", "legacy-bios"; empty: not told
 };
 
 struct Subnet {
@@ -89,6 +99,14 @@ struct Subnet {
   VpcId vpc;
   std::string zone;
   std::string cidr;
+};
+
+struct SecurityGroup {
+  SecurityGroupId id;
+  std::string name;
+  VpcId vpc;
+  size_t egress_rules = 0;
+  Tags tags;
 };
 
 struct IngressRule {
@@ -123,6 +141,11 @@ class Ec2Client {
                                      const std::string& format, const std::string& client_token,
                                      const Tags& tags, const CancelToken& cancel);
   Result<ImportTask> import_task(const std::string& id, const CancelToken& cancel);
+  /// What has ended already is success: the snapshot is then there.
+  Status cancel_import_task(const std::string& id, const CancelToken& cancel);
+
+  /// For what cannot be tagged when it is made.
+  Status create_tags(const SnapshotId& id, const Tags& tags, const CancelToken& cancel);
 
   // ---- images (ec2_images.cc)
   /// x86_64, hvm, ENA, gp3, IMDSv2. Errors: kAlreadyExists for a name that is taken.
@@ -132,24 +155,32 @@ class Ec2Client {
   Status deregister_image(const ImageId& id, const CancelToken& cancel);
 
   // ---- instances (ec2_instances.cc)
-  /// Errors: kUnavailable for a type or zone without capacity, kResourceExhausted for a quota.
+  /// Errors: kResourceExhausted for a type or zone without capacity, and for a quota.
   Result<Instance> run_instance(const RunInstance& wanted, const CancelToken& cancel);
   Result<std::vector<Instance>> instances(const Filters& filters, const CancelToken& cancel);
   Result<Instance> instance(const InstanceId& id, const CancelToken& cancel);
-  Status stop_instance(const InstanceId& id, const CancelToken& cancel);
+  /// `force`: the guest is not asked to shut down first.
+  Status stop_instance(const InstanceId& id, const CancelToken& cancel, bool force = false);
   Status start_instance(const InstanceId& id, const CancelToken& cancel);
   Status terminate_instance(const InstanceId& id, const CancelToken& cancel);
   /// What the serial console showed, as far as EC2 has it.
   Result<std::string> console_output(const InstanceId& id, const CancelToken& cancel);
 
+  /// Those of them that this region has.
+  Result<std::vector<InstanceType>> instance_types(const std::vector<std::string>& names,
+                                                   const CancelToken& cancel);
+
   // ---- network (ec2_network.cc)
   Result<Subnet> subnet(const SubnetId& id, const CancelToken& cancel);
+  Result<std::vector<Subnet>> subnets(const Filters& filters, const CancelToken& cancel);
+  Result<std::vector<SecurityGroup>> security_groups(const Filters& filters,
+                                                     const CancelToken& cancel);
   Result<SecurityGroupId> create_security_group(const std::string& name,
                                                 const std::string& description, const VpcId& vpc,
                                                 const Tags& tags, const CancelToken& cancel);
   Status allow_ingress(const SecurityGroupId& group, const IngressRule& rule,
                        const CancelToken& cancel);
-  /// For drills: a new group lets everything out.
+  /// For drills: a new group lets everything out, by IPv4 and, in some VPCs, by IPv6.
   Status deny_egress(const SecurityGroupId& group, const CancelToken& cancel);
   Status delete_security_group(const SecurityGroupId& group, const CancelToken& cancel);
 

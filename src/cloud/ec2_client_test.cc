@@ -88,7 +88,7 @@ TEST(Ec2ClientTest, NoCapacityIsNotTriedAgainButThrottlingIs) {
   wanted.client_token = "t";
   Script full({refusal(500, "InsufficientInstanceCapacity")});
   Ec2Client client(full.options());
-  EXPECT_EQ(client.run_instance(wanted, test_limit()).error().code(), Code::kUnavailable);
+  EXPECT_EQ(client.run_instance(wanted, test_limit()).error().code(), Code::kResourceExhausted);
   EXPECT_EQ(full.seen().size(), 1u);
 
   Script quota({refusal(400, "VcpuLimitExceeded")});

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/encoding.h"
 #include "cloud/ec2_client.h"
 #include "cloud/ec2_parameters.h"
@@ -19,6 +21,10 @@ Result<Instance> parse_instance(const pugi::xml_node& item) {
   out.zone = xml_text(item.child("placement"), "availabilityZone");
   out.private_ip = xml_text(item, "privateIpAddress");
   out.public_ip = xml_text(item, "ipAddress");
+  out.on_demand = xml_text(item, "instanceLifecycle").empty();
+  if (const std::string vpc = xml_text(item, "vpcId"); !vpc.empty()) {
+    RECLO_ASSIGN_OR_RETURN(out.vpc, VpcId::parse(vpc));
+  }
   if (const std::string image = xml_text(item, "imageId"); !image.empty()) {
     RECLO_ASSIGN_OR_RETURN(out.image, ImageId::parse(image));
   }
@@ -29,6 +35,23 @@ Result<Instance> parse_instance(const pugi::xml_node& item) {
     out.volumes.emplace(xml_text(node, "deviceName"), std::move(volume_id));
   }
   out.tags = parse_tags(item);
+  return out;
+}
+
+std::vector<std::string> texts_of(const pugi::xml_node& list) {
+  std::vector<std::string> out;
+  for (const pugi::xml_node item : list.children("item")) out.emplace_back(item.text().get());
+  return out;
+}
+
+Result<InstanceType> parse_instance_type(const pugi::xml_node& item) {
+  InstanceType out;
+  RECLO_ASSIGN_OR_RETURN(out.name, xml_required(item, "instanceType"));
+  RECLO_ASSIGN_OR_RETURN(const uint64_t vcpus, xml_number(item.child("vCpuInfo"), "defaultVCpus"));
+  out.vcpus = static_cast<uint32_t>(std::min<uint64_t>(vcpus, UINT32_MAX));
+  RECLO_ASSIGN_OR_RETURN(out.memory_mib, xml_number(item.child("memoryInfo"), "sizeInMiB"));
+  out.architectures = texts_of(item.child("processorInfo").child("supportedArchitectures"));
+  out.boot_modes = texts_of(item.child("supportedBootModes"));
   return out;
 }
 
@@ -97,8 +120,10 @@ Result<Instance> Ec2Client::instance(const InstanceId& id, const CancelToken& ca
   return std::move(found.front());
 }
 
-Status Ec2Client::stop_instance(const InstanceId& id, const CancelToken& cancel) {
-  RECLO_TRY(client_.call("StopInstances", {{"InstanceId.1", id.text()}}, cancel));
+Status Ec2Client::stop_instance(const InstanceId& id, const CancelToken& cancel, bool force) {
+  net::QueryPairs parameters{{"InstanceId.1", id.text()}};
+  if (force) parameters.emplace_back("Force", "true");
+  RECLO_TRY(client_.call("StopInstances", parameters, cancel));
   return {};
 }
 
@@ -111,6 +136,23 @@ Status Ec2Client::terminate_instance(const InstanceId& id, const CancelToken& ca
   const auto gone = client_.call("TerminateInstances", {{"InstanceId.1", id.text()}}, cancel);
   if (gone.ok() || gone.error().code() == Code::kNotFound) return {};
   return gone.error();
+}
+
+Result<std::vector<InstanceType>> Ec2Client::instance_types(const std::vector<std::string>& names,
+                                                            const CancelToken& cancel) {
+  // Not "InstanceType.1": lists of names exclude a page size just as lists of ids do.
+  net::QueryPairs parameters;
+  add_filters(parameters, {{"instance-type", names}});
+  std::vector<InstanceType> out;
+  RECLO_TRY(for_each_item(
+      client_, "DescribeInstanceTypes", parameters, "instanceTypeSet",
+      [&](const pugi::xml_node& item) -> Status {
+        RECLO_ASSIGN_OR_RETURN(InstanceType type, parse_instance_type(item));
+        out.push_back(std::move(type));
+        return {};
+      },
+      cancel));
+  return out;
 }
 
 Result<std::string> Ec2Client::console_output(const InstanceId& id, const CancelToken& cancel) {

@@ -8,7 +8,11 @@ namespace reclo::cloud {
 namespace {
 
 constexpr size_t kItemsMax = 100'000;
-constexpr const char* kResultsPerPage = "1000";
+
+// The most that an action takes.
+const char* results_per_page(std::string_view action) {
+  return action == "DescribeInstanceTypes" ? "100" : "1000";
+}
 
 }  // namespace
 
@@ -73,7 +77,7 @@ Status for_each_item(QueryClient& client, const std::string& action,
   });
   do {
     net::QueryPairs all = parameters;
-    if (!by_id) all.emplace_back("MaxResults", kResultsPerPage);
+    if (!by_id) all.emplace_back("MaxResults", results_per_page(action));
     if (!page.empty()) all.emplace_back("NextToken", page);
     RECLO_ASSIGN_OR_RETURN(const Bytes body, client.call(action, std::move(all), cancel));
     RECLO_ASSIGN_OR_RETURN(const auto document, parse_xml(body, "ec2:" + action));

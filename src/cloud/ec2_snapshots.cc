@@ -136,4 +136,25 @@ Result<ImportTask> Ec2Client::import_task(const std::string& id, const CancelTok
   return *std::move(out);
 }
 
+Status Ec2Client::cancel_import_task(const std::string& id, const CancelToken& cancel) {
+  const auto done = client_.call("CancelImportTask", {{"ImportTaskId", id}}, cancel);
+  const bool over = !done.ok() && (done.error().code() == Code::kNotFound ||
+                                   done.error().code() == Code::kInvalidArgument ||
+                                   done.error().code() == Code::kConflict);
+  if (done.ok() || over) return {};
+  return done.error();
+}
+
+Status Ec2Client::create_tags(const SnapshotId& id, const Tags& tags, const CancelToken& cancel) {
+  net::QueryPairs parameters{{"ResourceId.1", id.text()}};
+  size_t n = 0;
+  for (const auto& [key, value] : tags) {
+    const std::string tag = fmt::format("Tag.{}", ++n);
+    parameters.emplace_back(tag + ".Key", key);
+    parameters.emplace_back(tag + ".Value", value);
+  }
+  RECLO_TRY(client_.call("CreateTags", parameters, cancel));
+  return {};
+}
+
 }  // namespace reclo::cloud

@@ -9,7 +9,12 @@ namespace reclo::cloud {
 /// The actions that keeping a standby asks for, with their services: "ebs:StartSnapshot".
 std::vector<std::string> standby_actions();
 
-/// A policy document of IAM, indented, that allows them.
-std::string standby_policy();
+/// What failing over, drills and stopping ask for beside those.
+std::vector<std::string> failover_actions();
+/// What `--via import` asks of the bucket.
+std::vector<std::string> import_actions();
+
+/// A policy document of IAM, indented, that allows all of them, a statement for each.
+std::string ec2_policy();
 
 }  // namespace reclo::cloud

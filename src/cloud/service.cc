@@ -94,7 +94,7 @@ net::AwsRefusal word_refusal(const net::AwsClientOptions& client, std::string_vi
                                client.endpoint, client.region, said));
   const std::string words = fmt::format("{} in {}: {}", action, client.region, said);
   if (is_no_capacity(code)) {
-    net::AwsRefusal out = refused(Code::kUnavailable, words);
+    net::AwsRefusal out = refused(Code::kResourceExhausted, words);
     out.retryable = false;  // another type or zone may have room; this one will not at once
     return out;
   }

@@ -29,8 +29,8 @@ std::string default_endpoint(std::string_view service, std::string_view region);
 
 /// The words for a refusal of `action` ("ec2:RunInstances"), by what the service said. Codes:
 /// kPermissionDenied names the action and the policy statement that is missing; kNotFound,
-/// kAlreadyExists, kConflict (a wrong state), kResourceExhausted (a quota), kUnavailable (no
-/// capacity, an outage), kUnauthenticated, kInvalidArgument.
+/// kAlreadyExists, kConflict (a wrong state), kResourceExhausted (a quota, or no capacity: another
+/// type or zone may do), kUnavailable (an outage), kUnauthenticated, kInvalidArgument.
 net::AwsRefusal word_refusal(const net::AwsClientOptions& client, std::string_view action,
                              int status, std::string code, std::string message);
 

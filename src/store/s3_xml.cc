@@ -83,4 +83,13 @@ S3ErrorBody parse_s3_error(ByteSpan xml) {
           bounded(root.child("Region").text().get())};
 }
 
+Result<std::string> parse_s3_upload_id(ByteSpan xml) {
+  pugi::xml_document document;
+  std::string id;
+  if (load(document, xml)) id = document.document_element().child("UploadId").text().get();
+  if (id.empty() || id.size() > kTextSizeBytesMax)
+    return Error(Code::kUnavailable, "the store began an upload and gave no id for it");
+  return id;
+}
+
 }  // namespace reclo::store

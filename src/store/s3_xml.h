@@ -30,4 +30,7 @@ struct S3ErrorBody {
 };
 S3ErrorBody parse_s3_error(ByteSpan xml);
 
+/// The id of a multipart upload that was begun. Errors: kUnavailable when there is none.
+Result<std::string> parse_s3_upload_id(ByteSpan xml);
+
 }  // namespace reclo::store

@@ -262,7 +262,7 @@ TEST_F(CloudTest, WhatEc2RefusesIsWorded) {
   wanted.instance_type = "m5.large";
   wanted.client_token = "refused-1";
   lab("POST", "/lab/fault", R"([{"match": "RunInstances", "mode": "capacity", "times": 1}])");
-  EXPECT_EQ(ec2_.run_instance(wanted, test_limit()).error().code(), Code::kUnavailable);
+  EXPECT_EQ(ec2_.run_instance(wanted, test_limit()).error().code(), Code::kResourceExhausted);
   lab("POST", "/lab/fault", R"([{"match": "RunInstances", "mode": "quota", "times": 1}])");
   EXPECT_EQ(ec2_.run_instance(wanted, test_limit()).error().code(), Code::kResourceExhausted);
   lab("POST", "/lab/fault", R"([{"match": "RunInstances", "mode": "denied", "times": 1}])");

@@ -85,7 +85,7 @@ class Lab:
         return None
 
     def command(self, method, path, body):
-        """The answer to /lab/..., or None for an unknown one."""
+        """The answer to /lab/...: something for JSON, or bytes; None for an unknown one."""
         with self.lock:
             if (method, path) == ("POST", "/lab/fault"):
                 asked = json.loads(body)
@@ -189,7 +189,8 @@ class Front(BaseHTTPRequestHandler):
             headers[name] = f"{headers[name]},{value}" if name in headers else value
         if self.path.startswith("/lab/"):
             result = lab.command(self.command, self.path, body)
-            self.answer(404 if result is None else 200, [], json.dumps(result).encode())
+            content = result if isinstance(result, bytes) else json.dumps(result).encode()
+            self.answer(404 if result is None else 200, [], content)
             return
         self.service = (sigv4_check.scope_of(headers) or ("", "s3"))[1]
         line = self.log_line(body)

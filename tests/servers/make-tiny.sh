@@ -8,11 +8,13 @@
 #   /cgi-bin/get          the rows, one a line
 #   /boots.html           how many times this disk was booted
 #   /counter.html         a number that grows on the disk every second
+#   /cgi-bin/metadata?PATH  what EC2's metadata service says to it, such as meta-data/instance-id
+#   /cgi-bin/fetch?ADDRESS/PATH  what it can reach on port 80: the answer's beginning, or "unreachable"
 # It powers off when its power button is pressed.
 # Needs no root. The kernel is downloaded once and kept in ${XDG_CACHE_HOME:-~/.cache}/reclo.
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 
-[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 out=$1 size=${2:-256M} name=${HOSTNAME_:-frontdesk}
 work_folder
 root=$work/root
@@ -141,6 +143,24 @@ office-page
 sync
 printf 'Content-Type: text/plain\r\n\r\nstored %s\n' "$text"
 PUT
+  # IMDSv2: a token first. busybox has no curl, and its wget crashes.
+  cat >"$root/var/www/cgi-bin/metadata" <<'METADATA'
+#!/bin/sh
+export PATH=/bin:/sbin
+printf 'Content-Type: text/plain\r\n\r\n'
+ask() { printf '%s HTTP/1.0\r\n%s\r\n\r\n' "$1" "$2" | nc -w 10 169.254.169.254 80 | tr -d '\r'; }
+token=$(ask 'PUT /latest/api/token' 'X-aws-ec2-metadata-token-ttl-seconds: 60' | sed '1,/^$/d')
+ask "GET /latest/$(httpd -d "$QUERY_STRING")" "X-aws-ec2-metadata-token: $token" |
+  sed '1s/^HTTP[^ ]* 200.*/ok/; 2,/^$/d'
+METADATA
+  cat >"$root/var/www/cgi-bin/fetch" <<'FETCH'
+#!/bin/sh
+export PATH=/bin:/sbin
+printf 'Content-Type: text/plain\r\n\r\n'
+place=$(httpd -d "$QUERY_STRING")
+printf 'GET /%s HTTP/1.0\r\n\r\n' "${place#*/}" | nc -w 5 "${place%%/*}" 80 2>/dev/null |
+  sed '1,/^\r*$/d' | head -c 100 | grep . || echo unreachable
+FETCH
   cat >"$root/var/www/cgi-bin/get" <<'GET'
 #!/bin/sh
 printf 'Content-Type: text/plain\r\n\r\n'

@@ -11,6 +11,7 @@
 #include "disk/boot_layout.h"
 #include "net/digest.h"
 #include "os/random.h"
+#include "recovery/ec2/device_name.h"
 
 namespace reclo::recovery {
 namespace {
@@ -30,15 +31,6 @@ std::string client_token(const StandbyRecord& record, const Standby& standby, ui
       fmt::format("standby/{}/{}/{}/{}/{}", record.keeper, record.machine.hex(),
                   standby.point.hex(), standby.attempt, disk);
   return to_hex(net::sha256(as_bytes(text)));
-}
-
-// What EC2 calls the volume; the guest sees NVMe disks whatever this says.
-std::string device_name(uint32_t disk) {
-  // xvda … xvdz, then xvdba … xvdcz: enough for kDisksPerServerMax.
-  std::string name = "/dev/xvd";
-  if (disk >= 26) name.push_back(static_cast<char>('a' + disk / 26));
-  name.push_back(static_cast<char>('a' + disk % 26));
-  return name;
 }
 
 Result<StandbyRecord> read_record(const std::string& folder) {
