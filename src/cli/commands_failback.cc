@@ -11,10 +11,12 @@
 #include "cli/cloud_context.h"
 #include "cli/commands.h"
 #include "cli/failback_text.h"
+#include "recovery/ec2/failover_store.h"
 #include "recovery/ec2/standby.h"
 #include "recovery/failback/ec2_source.h"
 #include "recovery/failback/point_base.h"
 #include "recovery/failback/qemu_source.h"
+#include "recovery/guest/prepare.h"
 #include "repo/session.h"
 
 namespace reclo::cli {
@@ -67,12 +69,17 @@ Status set_extra_blocks(const Context& context, FailbackRecord& record) {
                                                 record.repository.hex(), record.machine));
   for (FailbackDisk& disk : record.disks) {
     disk.everything = true;
+    if (disk.index == 0) record.prepared.reset();
     if (!standby) continue;
     std::vector<recovery::Standby> known = standby->old;
     if (standby->current) known.push_back(*standby->current);
     for (const recovery::Standby& one : known)
       for (const recovery::StandbyDisk& made : one.disks)
-        if (made.snapshot == disk.held && one.point == record.point) disk.everything = false;
+        if (made.snapshot == disk.held && one.point == record.point) {
+          disk.everything = false;
+          disk.extra_blocks = made.overlay_spans;
+          record.prepared = !one.overlay.empty();
+        }
     if (disk.everything)
       log_warning(
           "no standby of this state folder tells what {} holds: every block of disk {} is "
@@ -148,9 +155,33 @@ Result<FailbackRecord> describe_qemu(const Context& context, const FailbackArgs&
   return record;
 }
 
+// An instance that `recover --on ec2` noted here is as good as its id in EC2, and tells more.
+Result<FailbackArgs> resolve_instance(const Context& context, FailbackArgs args) {
+  if (args.instance.empty()) return args;
+  const recovery::Ec2InstanceStore store(context.options.state_directory);
+  RECLO_ASSIGN_OR_RETURN(const std::optional<std::string> id, store.find(args.instance));
+  if (!id) return args;
+  RECLO_ASSIGN_OR_RETURN(const recovery::Ec2Instance record, store.load(*id));
+  if (record.instance.empty())
+    return Error(Code::kConflict,
+                 fmt::format("{} has no instance in EC2 yet: finish the failover first", *id));
+  args.instance.clear();
+  args.ec2_instance = record.instance.text();
+  if (args.point.empty()) args.point = record.point.hex();
+  if (args.snapshots.empty())
+    for (size_t i = 0; i < record.image_disks.size(); ++i)
+      args.snapshots.push_back(fmt::format("{}={}", record.image_disks[i].snapshot.text(), i));
+  if (args.cloud.region.empty()) args.cloud.region = record.cloud.region;
+  if (args.cloud.role_arn.empty()) args.cloud.role_arn = record.cloud.role_arn;
+  if (args.cloud.ec2_endpoint.empty()) args.cloud.ec2_endpoint = record.cloud.ec2_endpoint;
+  if (args.cloud.ebs_endpoint.empty()) args.cloud.ebs_endpoint = record.cloud.ebs_endpoint;
+  return args;
+}
+
 // The failback of this instance that is under way, or a new one that is not on disk yet.
-Result<FailbackRecord> find_or_describe(const Context& context, const FailbackArgs& args,
+Result<FailbackRecord> find_or_describe(const Context& context, const FailbackArgs& given,
                                         std::optional<cloud::Cloud>& cloud) {
+  RECLO_ASSIGN_OR_RETURN(const FailbackArgs args, resolve_instance(context, given));
   const bool ec2 = !args.ec2_instance.empty();
   if (ec2 == !args.instance.empty())
     return Error(Code::kInvalidArgument, "give --instance ID or --ec2-instance i-…");
@@ -234,6 +265,28 @@ struct Journey {
   std::optional<recovery::Failback> failback;
 };
 
+// A target whose preparation is not known to be there may hold no system that could be looked at.
+Result<std::vector<std::string>> undo_preparation(const std::optional<bool>& prepared,
+                                                  const std::vector<std::string>& targets,
+                                                  const CancelToken& cancel) {
+  std::vector<std::string> notes;
+  if (prepared && !*prepared) return notes;
+  const auto report = recovery::unprepare_guest(targets, cancel);
+  if (!report.ok()) {
+    const Code code = report.error().code();
+    const bool may_be_none = !prepared && (code == Code::kUnsupported || code == Code::kNotFound);
+    if (!may_be_none) return report.error();
+    notes.push_back("Nobody looked whether the disks hold what was changed for the cloud: " +
+                    report.error().message());
+    return notes;
+  }
+  if (!report->restored.empty())
+    notes.push_back(fmt::format("{} changes that were made for the cloud were taken back",
+                                report->restored.size()));
+  for (const std::string& path : report->left) notes.push_back("left as it is: " + path);
+  return notes;
+}
+
 Status open_journey(const Context& context, FailbackRecord record, const CloudArgs& cloud,
                     Journey& out) {
   if (record.source == "ec2") {
@@ -251,8 +304,9 @@ Status open_journey(const Context& context, FailbackRecord record, const CloudAr
   recovery::FailbackParts parts;
   parts.source = out.source.get();
   parts.base = [&out](const CancelToken& cancel) { return out.base->get(cancel); };
-  parts.undo_preparation = [](const std::vector<std::string>&, const CancelToken&) {
-    return Result<std::vector<std::string>>(std::vector<std::string>());
+  parts.undo_preparation = [prepared = record.prepared](const std::vector<std::string>& targets,
+                                                        const CancelToken& cancel) {
+    return undo_preparation(prepared, targets, cancel);
   };
   RECLO_ASSIGN_OR_RETURN(auto failback,
                          recovery::Failback::open(out.store, std::move(record), std::move(parts)));

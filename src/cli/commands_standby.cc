@@ -6,10 +6,12 @@
 #include "base/units.h"
 #include "cli/cloud_context.h"
 #include "cli/commands.h"
+#include "cli/prepare_point.h"
 #include "cli/terminal.h"
 #include "cloud/policy.h"
 #include "recovery/ec2/failover_check.h"
 #include "recovery/ec2/point_source.h"
+#include "recovery/ec2/prepared_source.h"
 #include "recovery/ec2/standby.h"
 
 namespace reclo::cli {
@@ -47,6 +49,7 @@ Json standby_json(const Standby& standby) {
   return {{"point", standby.point.hex()},
           {"point_time", format_time(standby.point_time)},
           {"image", standby.image.text()},
+          {"overlay", standby.overlay},
           {"boot_mode", standby.boot_mode == cloud::BootMode::kUefi ? "uefi" : "bios"},
           {"refreshed_at", format_time(standby.refreshed_at)},
           {"duration_ms", standby.duration_ms},
@@ -105,6 +108,26 @@ Status print_report(Context& context, const recovery::StandbyReport& report,
       report.blocks_read_back, format_duration(std::chrono::milliseconds(standby.duration_ms))));
 }
 
+// The point with what makes it start in EC2, or why it would not.
+Result<std::unique_ptr<recovery::PreparedSource>> prepare_for_standby(
+    Context& context, const repo::Repository& repository, const ReadablePoint& readable,
+    recovery::StandbySource& point, const crypto::SecretKey& box) {
+  recovery::PrepareRequest request;
+  RECLO_ASSIGN_OR_RETURN(request,
+                         prepare_request(context, repository.id(), readable.found.machine));
+  auto result = recovery::prepare_point(request, point, box, *context.progress, context.cancel);
+  constexpr const char* kWayOut = "`--no-prepare` makes a standby of the server as it is";
+  if (!result.ok())
+    return Error(result.error().code(),
+                 fmt::format("preparing '{}' for EC2: {} ({})", readable.found.machine.name,
+                             result.error().message(), kWayOut));
+  if (!result->record.verdict.empty())
+    return Error(Code::kUnsupported,
+                 fmt::format("'{}' would not start in EC2: {} ({})", readable.found.machine.name,
+                             result->record.verdict, kWayOut));
+  return std::make_unique<recovery::PreparedSource>(point, std::move(result->overlay));
+}
+
 }  // namespace
 
 Status run_standby_refresh(Context& context, const StandbyArgs& args) {
@@ -121,8 +144,16 @@ Status run_standby_refresh(Context& context, const StandbyArgs& args) {
   options.keep_old = args.keep;
   RECLO_ASSIGN_OR_RETURN(crypto::SecretKey map_key,
                          repository.map_key(readable.found.machine, readable.box));
-  recovery::PointSource source(repository, readable.found.machine, readable.found.point,
-                               std::move(map_key), std::move(readable.box));
+  const crypto::SecretKey box = readable.box.secret_key.clone();
+  recovery::PointSource point(repository, readable.found.machine, readable.found.point,
+                              std::move(map_key), std::move(readable.box));
+  std::unique_ptr<recovery::PreparedSource> prepared;
+  if (!args.no_prepare) {
+    RECLO_ASSIGN_OR_RETURN(prepared,
+                           prepare_for_standby(context, repository, readable, point, box));
+  }
+  recovery::StandbySource& source =
+      prepared ? static_cast<recovery::StandbySource&>(*prepared) : point;
   RECLO_ASSIGN_OR_RETURN(auto keeper,
                          recovery::StandbyKeeper::open(*cloud.ebs, *cloud.ec2, options));
   RECLO_ASSIGN_OR_RETURN(const recovery::StandbyReport report,

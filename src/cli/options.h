@@ -94,6 +94,21 @@ struct PolicyArgs {
   std::string target = "ec2";
 };
 
+struct PrepareArgs {
+  std::string point;
+  std::string target = "ec2";
+  std::string ssh_key_file;
+  std::string first_boot_file;
+  std::vector<std::string> apply_to;  // restored disks, in order
+  bool report = false;
+  bool dry_run = false;
+  bool anew = false;
+};
+
+struct UnprepareArgs {
+  std::vector<std::string> disks;
+};
+
 struct StandbyArgs {
   std::string server;
   std::string point;  // empty: the newest
@@ -101,6 +116,7 @@ struct StandbyArgs {
   unsigned keep = 0;
   bool check = false;
   std::vector<std::string> instance_types;  // what failover would start, for --check
+  bool no_prepare = false;
   CloudArgs cloud;
 };
 

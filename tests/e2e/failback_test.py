@@ -45,7 +45,7 @@ def write_boot_sector(path):
 
 def fail_over():
     """The server runs in EC2; its volumes hold what the recovery point does."""
-    image = reclo.json("standby", "refresh", "--server", "files")["image"]
+    image = reclo.json("standby", "refresh", "--no-prepare", "--server", "files")["image"]
     told = ec2(f"""
 run = ec2.run_instances(ImageId='{image}', InstanceType='m6i.large', MinCount=1, MaxCount=1)['Instances'][0]
 one = ec2.describe_instances(InstanceIds=[run['InstanceId']])['Reservations'][0]['Instances'][0]

@@ -168,6 +168,11 @@ Result<FailbackRecord> decode_fields(const Json& json) {
   RECLO_ASSIGN_OR_RETURN(out.state, decode_state(json));
   RECLO_ASSIGN_OR_RETURN(out.round, json_get<uint32_t>(json, "round"));
   RECLO_ASSIGN_OR_RETURN(out.last_round, json_get<uint32_t>(json, "last_round"));
+  const Json* const prepared = detail::json_find(json, "prepared");
+  out.prepared.reset();
+  if (prepared != nullptr && !prepared->is_null()) {
+    RECLO_ASSIGN_OR_RETURN(out.prepared, json_get<bool>(json, "prepared"));
+  }
   RECLO_ASSIGN_OR_RETURN(out.force, json_get<bool>(json, "force"));
   RECLO_ASSIGN_OR_RETURN(const std::string started, json_get<std::string>(json, "started_at"));
   RECLO_ASSIGN_OR_RETURN(out.started_at, parse_time(started));
@@ -200,6 +205,7 @@ std::string encode_failback(const FailbackRecord& record) {
                      {"state", failback_state_name(record.state)},
                      {"round", record.round},
                      {"last_round", record.last_round},
+                     {"prepared", record.prepared ? Json(*record.prepared) : Json(nullptr)},
                      {"force", record.force},
                      {"started_at", format_time(record.started_at)},
                      {"disks", std::move(disks)},
