@@ -302,6 +302,25 @@ def without_the_standbys_record_every_block_is_fetched_and_it_says_so():
 
 
 @story.step
+def blocks_that_a_preparation_changed_come_home_with_the_first_round():
+    reclo.backup("files", *(disk.path for disk in disks))
+    fail_over()
+    state["standby"] = snapshots()
+    for target in targets:
+        target.unlink(missing_ok=True)
+    record, = reclo.state.rglob("standby.json")
+    standby = json.loads(record.read_text())
+    standby["current"]["disks"][0]["overlay_spans"] = [[5, 7], [159, 160]]  # 159 reads as zeros
+    record.write_text(json.dumps(standby))
+    server_writes(0, 6, 9)
+    check_equal(blocks(seed()), [4, 0], "blocks of the first round: those, and what the server wrote")
+    check_home()
+    check_equal(sum(blocks(seed())), 0, "blocks of the second round")
+    reclo.run("failback", "abandon", "--yes")
+    check_snapshots([])
+
+
+@story.step
 def a_denied_action_is_named():
     rig.faults({"match": "CreateSnapshot", "mode": "denied", "times": 1000})
     told = reclo.run("failback", "seed", "--ec2-instance", state["instance"], "--to", targets[0], "--to", targets[1],
