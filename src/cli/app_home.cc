@@ -83,11 +83,37 @@ void add_failback_verbs(CLI::App& app, FailbackArgs& f, Run& run) {
   for (CLI::App* verb : {plan, seed, cutover, abandon}) add_cloud_options(*verb, f.cloud);
 }
 
+void add_host_verbs(CLI::App& app, HostArgs& h, Run& run) {
+  CLI::App* host = app.add_subcommand("host", "An instance in EC2 that runs a server under QEMU");
+  host->require_subcommand(1);
+  host->fallthrough();
+  CLI::App* verb = add_verb(*host, run, "user-data", "Print the user data that makes it one",
+                            [&h](Context& c) { return run_host_user_data(c, h); });
+  verb->add_option("--point", h.point, "Recovery point; latest:SERVER is found by the host itself")
+      ->required();
+  verb->add_option("--memory", h.memory, "Guest memory")->capture_default_str();
+  verb->add_option("--cpus", h.cpus, "Guest CPUs")
+      ->check(CLI::Range(1u, 255u))
+      ->capture_default_str();
+  verb->add_option("--forward", h.forwards, "[ADDR:]HOST:GUEST; may be repeated");
+  verb->add_option("--wait-for", h.wait_for, "As recover takes it: the unit is up when it answers");
+  verb->add_flag("--hydrate", h.hydrate, "Copy the rest of the disks to the host");
+  verb->add_option("--package-url", h.package_url, "https://… of ReClo's package; default: apt");
+  verb->add_option("--package-sha256", h.package_sha256, "What it must be");
+  auto* parameter = verb->add_option("--passphrase-parameter", h.passphrase_parameter,
+                                     "Name of the SSM parameter that holds the passphrase");
+  verb->add_option("--passphrase-secret", h.passphrase_secret,
+                   "ARN or name of the secret that holds it")
+      ->excludes(parameter);
+  verb->add_option("--region", h.region, "Of the parameter or secret; default: the instance's");
+}
+
 }  // namespace
 
 void add_home_verbs(CLI::App& app, HomeArgs& args, Run& run) {
   add_estimate_verb(app, args.estimate, run);
   add_failback_verbs(app, args.failback, run);
+  add_host_verbs(app, args.host, run);
 }
 
 }  // namespace reclo::cli

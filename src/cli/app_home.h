@@ -14,6 +14,7 @@ namespace reclo::cli {
 struct HomeArgs {
   EstimateArgs estimate;
   FailbackArgs failback;
+  HostArgs host;
 };
 
 /// Adds the verbs; `run` becomes the one that was given. Both must outlive `app`.

@@ -1,5 +1,7 @@
 #include "cli/cloud_context.h"
 
+#include <algorithm>
+
 namespace reclo::cli {
 
 Result<cloud::Cloud> open_cloud(const recovery::CloudAddress& address,
@@ -24,6 +26,17 @@ Result<cloud::Cloud> open_cloud(const Context& context, const CloudArgs& args) {
 recovery::CloudAddress address_of(const CloudArgs& args, const cloud::Cloud& cloud) {
   return {cloud.region,      args.ec2_endpoint,    args.ebs_endpoint,
           args.sts_endpoint, args.quotas_endpoint, args.role_arn};
+}
+
+std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
+  std::vector<std::string> out;
+  for (const std::string& text : texts)
+    for (size_t at = 0; at <= text.size();) {
+      const size_t end = std::min(text.find(',', at), text.size());
+      if (end > at) out.push_back(text.substr(at, end - at));
+      at = end + 1;
+    }
+  return out;
 }
 
 }  // namespace reclo::cli

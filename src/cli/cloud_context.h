@@ -14,4 +14,7 @@ Result<cloud::Cloud> open_cloud(const recovery::CloudAddress& address,
 /// With the region that holds when none was given.
 recovery::CloudAddress address_of(const CloudArgs& args, const cloud::Cloud& cloud);
 
+/// "a,b" and "c" are a, b and c.
+std::vector<std::string> split_commas(const std::vector<std::string>& texts);
+
 }  // namespace reclo::cli

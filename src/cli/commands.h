@@ -30,6 +30,7 @@ Status run_failback_seed(Context& context, const FailbackArgs& args);
 Status run_failback_cutover(Context& context, const FailbackArgs& args);
 Status run_failback_status(Context& context, const FailbackArgs& args);
 Status run_failback_abandon(Context& context, const FailbackArgs& args);
+Status run_host_user_data(Context& context, const HostArgs& args);
 Status run_verify(Context& context, const VerifyArgs& args);
 Status run_key_list(Context& context);
 Status run_key_add(Context& context, const KeyAddArgs& args);

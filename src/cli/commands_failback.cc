@@ -90,39 +90,21 @@ Result<std::map<std::string, std::vector<recovery::BlockSpan>>> overlays_of(
 // tells, nothing is known, and every block is fetched.
 Status set_extra_blocks(const Context& context, FailbackRecord& record) {
   RECLO_ASSIGN_OR_RETURN(const auto overlays, overlays_of(context, record));
+  bool unknown = false;
   for (FailbackDisk& disk : record.disks) {
     const auto known = overlays.find(disk.held.text());
     disk.everything = known == overlays.end();
     if (!disk.everything) disk.extra_blocks = known->second;
-    record.prepared = record.prepared || disk.everything || !disk.extra_blocks.empty();
+    unknown = unknown || disk.everything;
+    if (!disk.extra_blocks.empty()) record.prepared = true;
     if (disk.everything)
       log_warning(
           "no standby of this state folder tells what {} holds: every block of disk {} is "
           "fetched",
           disk.held.text(), disk.index);
   }
+  if (unknown) record.prepared.reset();
   return {};
-}
-
-// A system that is not known was not prepared either. What cannot be taken back because this
-// machine lacks something stops the failback until it is there.
-Result<std::vector<std::string>> undo_preparation(const std::vector<std::string>& targets,
-                                                  const CancelToken& cancel) {
-  std::vector<std::string> notes;
-  const auto report = recovery::unprepare_guest(targets, cancel);
-  if (!report.ok()) {
-    if (report.error().code() != Code::kUnsupported)
-      return Error(report.error())
-          .with(
-              "taking back what the server was prepared with, for home: the disks hold all it "
-              "wrote; the same command goes on");
-    notes.push_back(
-        fmt::format("Nothing was taken back of a preparation: {}", report.error().message()));
-    return notes;
-  }
-  for (const std::string& path : report->restored) notes.push_back("as it was again: " + path);
-  for (const std::string& path : report->left) notes.push_back("left as it is: " + path);
-  return notes;
 }
 
 std::string tag_of(const cloud::Tags& tags, const std::string& name) {
@@ -191,28 +173,26 @@ Result<FailbackRecord> describe_qemu(const Context& context, const FailbackArgs&
   return record;
 }
 
-// An instance that `recover --on ec2` made here is known by its own id and name, too.
+// An instance that `recover --on ec2` noted here is as good as its id in EC2, and tells more.
 Result<FailbackArgs> resolve_instance(const Context& context, FailbackArgs args) {
-  if (args.instance.empty() == args.ec2_instance.empty())
-    return Error(Code::kInvalidArgument, "give --instance ID or --ec2-instance i-…");
   if (args.instance.empty()) return args;
-  RECLO_ASSIGN_OR_RETURN(const auto record, find_ec2_instance(context, args.instance));
-  if (!record) return args;
-  if (record->instance.empty())
+  const recovery::Ec2InstanceStore store(context.options.state_directory);
+  RECLO_ASSIGN_OR_RETURN(const std::optional<std::string> id, store.find(args.instance));
+  if (!id) return args;
+  RECLO_ASSIGN_OR_RETURN(const recovery::Ec2Instance record, store.load(*id));
+  if (record.instance.empty())
     return Error(Code::kConflict,
-                 fmt::format("instance {} does not run yet: `reclo resume {}` goes on with it",
-                             record->id, record->id));
+                 fmt::format("{} has no instance in EC2 yet: finish the failover first", *id));
   args.instance.clear();
-  args.ec2_instance = record->instance.text();
-  if (args.point.empty()) args.point = record->point.hex();
-  const auto fill = [](std::string& text, const std::string& known) {
-    if (text.empty()) text = known;
-  };
-  fill(args.cloud.region, record->cloud.region);
-  fill(args.cloud.role_arn, record->cloud.role_arn);
-  fill(args.cloud.ec2_endpoint, record->cloud.ec2_endpoint);
-  fill(args.cloud.ebs_endpoint, record->cloud.ebs_endpoint);
-  fill(args.cloud.sts_endpoint, record->cloud.sts_endpoint);
+  args.ec2_instance = record.instance.text();
+  if (args.point.empty()) args.point = record.point.hex();
+  if (args.snapshots.empty())
+    for (size_t i = 0; i < record.image_disks.size(); ++i)
+      args.snapshots.push_back(fmt::format("{}={}", record.image_disks[i].snapshot.text(), i));
+  if (args.cloud.region.empty()) args.cloud.region = record.cloud.region;
+  if (args.cloud.role_arn.empty()) args.cloud.role_arn = record.cloud.role_arn;
+  if (args.cloud.ec2_endpoint.empty()) args.cloud.ec2_endpoint = record.cloud.ec2_endpoint;
+  if (args.cloud.ebs_endpoint.empty()) args.cloud.ebs_endpoint = record.cloud.ebs_endpoint;
   return args;
 }
 
@@ -221,6 +201,8 @@ Result<FailbackRecord> find_or_describe(const Context& context, const FailbackAr
                                         std::optional<cloud::Cloud>& cloud) {
   RECLO_ASSIGN_OR_RETURN(const FailbackArgs args, resolve_instance(context, given));
   const bool ec2 = !args.ec2_instance.empty();
+  if (ec2 == !args.instance.empty())
+    return Error(Code::kInvalidArgument, "give --instance ID or --ec2-instance i-…");
   const recovery::FailbackStore store(context.options.state_directory);
   std::string instance = args.ec2_instance;
   if (!ec2) {
@@ -301,6 +283,28 @@ struct Journey {
   std::optional<recovery::Failback> failback;
 };
 
+// A target whose preparation is not known to be there may hold no system that could be looked at.
+Result<std::vector<std::string>> undo_preparation(const std::optional<bool>& prepared,
+                                                  const std::vector<std::string>& targets,
+                                                  const CancelToken& cancel) {
+  std::vector<std::string> notes;
+  if (prepared && !*prepared) return notes;
+  const auto report = recovery::unprepare_guest(targets, cancel);
+  if (!report.ok()) {
+    const Code code = report.error().code();
+    const bool may_be_none = !prepared && (code == Code::kUnsupported || code == Code::kNotFound);
+    if (!may_be_none) return report.error();
+    notes.push_back("Nobody looked whether the disks hold what was changed for the cloud: " +
+                    report.error().message());
+    return notes;
+  }
+  if (!report->restored.empty())
+    notes.push_back(fmt::format("{} changes that were made for the cloud were taken back: {}",
+                                report->restored.size(), fmt::join(report->restored, ", ")));
+  for (const std::string& path : report->left) notes.push_back("left as it is: " + path);
+  return notes;
+}
+
 Status open_journey(const Context& context, FailbackRecord record, const CloudArgs& cloud,
                     Journey& out) {
   if (record.source == "ec2") {
@@ -318,7 +322,10 @@ Status open_journey(const Context& context, FailbackRecord record, const CloudAr
   recovery::FailbackParts parts;
   parts.source = out.source.get();
   parts.base = [&out](const CancelToken& cancel) { return out.base->get(cancel); };
-  parts.undo_preparation = undo_preparation;
+  parts.undo_preparation = [prepared = record.prepared](const std::vector<std::string>& targets,
+                                                        const CancelToken& cancel) {
+    return undo_preparation(prepared, targets, cancel);
+  };
   RECLO_ASSIGN_OR_RETURN(auto failback,
                          recovery::Failback::open(out.store, std::move(record), std::move(parts)));
   out.failback.emplace(std::move(failback));

@@ -21,17 +21,6 @@ using recovery::Ec2InstanceStore;
 constexpr auto kLookPatience = std::chrono::seconds(5);
 constexpr auto kDrillTtl = std::chrono::hours(2);
 
-std::vector<std::string> split_commas(const std::vector<std::string>& texts) {
-  std::vector<std::string> out;
-  for (const std::string& text : texts)
-    for (size_t at = 0; at <= text.size();) {
-      const size_t end = std::min(text.find(',', at), text.size());
-      if (end > at) out.push_back(text.substr(at, end - at));
-      at = end + 1;
-    }
-  return out;
-}
-
 Result<recovery::FailoverRequest> request_of(const RecoverArgs& args) {
   recovery::FailoverRequest request;
   const Ec2Args& ec2 = args.ec2;

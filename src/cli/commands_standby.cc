@@ -9,6 +9,7 @@
 #include "cli/prepare_point.h"
 #include "cli/terminal.h"
 #include "cloud/policy.h"
+#include "recovery/ec2/failover_check.h"
 #include "recovery/ec2/point_source.h"
 #include "recovery/ec2/prepared_source.h"
 #include "recovery/ec2/standby.h"
@@ -53,6 +54,28 @@ Json standby_json(const Standby& standby) {
           {"refreshed_at", format_time(standby.refreshed_at)},
           {"duration_ms", standby.duration_ms},
           {"disks", std::move(disks)}};
+}
+
+Json check_json(const recovery::FailoverCheck& check) {
+  return {{"image_available", check.image_available}, {"instance_type", check.instance_type},
+          {"needed_vcpus", check.needed_vcpus},       {"used_vcpus", check.used_vcpus},
+          {"quota_vcpus", check.quota_vcpus},         {"warnings", check.warnings}};
+}
+
+// What --check asks of the cloud; nothing without it.
+Result<std::optional<recovery::FailoverCheck>> check_wanted(Context& context,
+                                                            const StandbyArgs& args,
+                                                            const StandbyRecord& record) {
+  if (!args.check) return std::optional<recovery::FailoverCheck>();
+  CloudArgs where = args.cloud;
+  if (where.region.empty()) where.region = record.region;
+  RECLO_ASSIGN_OR_RETURN(const cloud::Cloud cloud, open_cloud(context, where));
+  RECLO_ASSIGN_OR_RETURN(
+      recovery::FailoverCheck check,
+      recovery::check_failover(cloud, record, split_commas(args.instance_types), context.cancel));
+  context.progress.reset();
+  for (const std::string& warning : check.warnings) log_warning("{}", warning);
+  return std::optional(std::move(check));
 }
 
 Json optional_json(const std::optional<Standby>& standby) {
@@ -131,12 +154,16 @@ Status run_standby_status(Context& context, const StandbyArgs& args) {
         fmt::format("'{0}' has no standby that this machine knows of: make one with `reclo "
                     "standby refresh --server {0}`",
                     args.server));
-  if (context.options.json)
-    return print_json({{"server", record->server},
-                       {"region", record->region},
-                       {"current", optional_json(record->current)},
-                       {"pending", optional_json(record->pending)},
-                       {"old", record->old.size()}});
+  RECLO_ASSIGN_OR_RETURN(const auto check, check_wanted(context, args, *record));
+  if (context.options.json) {
+    Json json = {{"server", record->server},
+                 {"region", record->region},
+                 {"current", optional_json(record->current)},
+                 {"pending", optional_json(record->pending)},
+                 {"old", record->old.size()}};
+    if (check) json["check"] = check_json(*check);
+    return print_json(json);
+  }
   std::string out = fmt::format("server    {}\nregion    {}\n", record->server, record->region);
   if (record->current)
     out += fmt::format("standby   {} of recovery point {} ({}), made {} in {}\n",
@@ -144,6 +171,9 @@ Status run_standby_status(Context& context, const StandbyArgs& args) {
                        format_time(record->current->point_time),
                        format_time(record->current->refreshed_at),
                        format_duration(std::chrono::milliseconds(record->current->duration_ms)));
+  if (check)
+    out += fmt::format("vCPUs     {} used and {} needed ({}) of a quota of {}\n", check->used_vcpus,
+                       check->needed_vcpus, check->instance_type, check->quota_vcpus);
   if (record->pending)
     out += fmt::format("pending   a refresh to {} was interrupted: the next one goes on\n",
                        record->pending->point.short_hex());

@@ -115,9 +115,9 @@ struct StandbyArgs {
   std::string point;  // empty: the newest
   bool full = false;
   unsigned keep = 0;
-  bool no_prepare = false;
   bool check = false;
   std::vector<std::string> instance_types;  // what failover would start, for --check
+  bool no_prepare = false;
   CloudArgs cloud;
 };
 
@@ -142,6 +142,20 @@ struct FailbackArgs {
   bool force = false;
   bool yes = false;
   CloudArgs cloud;
+};
+
+struct HostArgs {
+  std::string point;
+  std::string memory = "2G";
+  unsigned cpus = 2;
+  std::vector<std::string> forwards;
+  std::string wait_for;
+  bool hydrate = false;
+  std::string package_url;
+  std::string package_sha256;
+  std::string passphrase_parameter;
+  std::string passphrase_secret;
+  std::string region;
 };
 
 struct RecoverArgs {

@@ -79,7 +79,8 @@ struct Instance {
   std::string zone;
   std::string private_ip;
   std::string public_ip;
-  VpcId vpc;  // empty once it is terminated
+  VpcId vpc;              // empty once it is terminated
+  bool on_demand = true;  // neither spot nor scheduled
   ImageId image;
   std::map<std::string, VolumeId> volumes;  // by device name
   Tags tags;

@@ -21,6 +21,7 @@ Result<Instance> parse_instance(const pugi::xml_node& item) {
   out.zone = xml_text(item.child("placement"), "availabilityZone");
   out.private_ip = xml_text(item, "privateIpAddress");
   out.public_ip = xml_text(item, "ipAddress");
+  out.on_demand = xml_text(item, "instanceLifecycle").empty();
   if (const std::string vpc = xml_text(item, "vpcId"); !vpc.empty()) {
     RECLO_ASSIGN_OR_RETURN(out.vpc, VpcId::parse(vpc));
   }

@@ -14,23 +14,32 @@ namespace {
 
 constexpr uint32_t kMarkerVersion = 1;
 constexpr size_t kDmiSizeBytesMax = 4096;
+constexpr const char* kUserDataPath = "/etc/reclo/clone.json";  // cloud-init, from EC2's user data
 constexpr const char* kFwCfgPath = "/sys/firmware/qemu_fw_cfg/by_name/opt/reclo/recovered/raw";
 constexpr const char* kSmbiosStringsPath = "/sys/firmware/dmi/entries/11-0/raw";
 constexpr std::string_view kSmbiosWord = "reclo-instance:";
 
+// The marker in an instance's user data (failover_record.h) has the same under other names.
+Result<std::string> either(const Json& json, std::string_view name, std::string_view other) {
+  return json_get<std::string>(json, json.contains(name) ? name : other);
+}
+
 Result<CloneMarker> decode_fields(const Json& json) {
-  RECLO_ASSIGN_OR_RETURN(const uint32_t version, json_get<uint32_t>(json, "version"));
+  if (!json.is_object()) return Error(Code::kCorruption, "it is no object");
+  RECLO_ASSIGN_OR_RETURN(
+      const uint32_t version,
+      json_get<uint32_t>(json, json.contains("reclo_clone") ? "reclo_clone" : "version"));
   if (version != kMarkerVersion)
     return Error(Code::kUnsupported, fmt::format("it is of version {}, this program knows {}",
                                                  version, kMarkerVersion));
   CloneMarker out;
-  RECLO_ASSIGN_OR_RETURN(out.from_point, json_get<std::string>(json, "from_point"));
+  RECLO_ASSIGN_OR_RETURN(out.from_point, either(json, "from_point", "recovered_from"));
   RECLO_TRY(PointId::parse(out.from_point));
   RECLO_ASSIGN_OR_RETURN(out.server, json_get<std::string>(json, "server"));
   RECLO_TRY(repo::check_server_name(out.server));
   RECLO_ASSIGN_OR_RETURN(out.target, json_get_or<std::string>(json, "target", ""));
   RECLO_ASSIGN_OR_RETURN(out.drill, json_get_or<bool>(json, "drill", false));
-  RECLO_ASSIGN_OR_RETURN(const std::string made, json_get<std::string>(json, "made"));
+  RECLO_ASSIGN_OR_RETURN(const std::string made, either(json, "made", "recovered_at"));
   RECLO_ASSIGN_OR_RETURN(out.made, parse_time(made));
   return out;
 }
@@ -96,7 +105,7 @@ backup::IdentityClaim look_at_this_machine(const IdentityPlaces& places) {
     if (os::path_exists(places.marker_path)) claim.copy = copy_of(places.marker_path);
     return claim;
   }
-  for (const char* path : {kCloneMarkerPath, kFwCfgPath})
+  for (const char* path : {kCloneMarkerPath, kUserDataPath, kFwCfgPath})
     if (!claim.copy && os::path_exists(places.root + path))
       claim.copy = copy_of(places.root + path);
   const auto strings = os::read_file(places.root + kSmbiosStringsPath, kDmiSizeBytesMax);

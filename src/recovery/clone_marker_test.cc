@@ -26,6 +26,15 @@ TEST(CloneMarker, SurvivesBeingWritten) {
   EXPECT_EQ(decode_clone_marker(encode_clone_marker(sample())).value(), sample());
 }
 
+TEST(CloneMarker, TheOneInUserDataIsUnderstood) {
+  const auto marker = decode_clone_marker(
+      R"({"reclo_clone":1,"server":"files","recovered_from":"00112233445566778899aabbccddeeff",)"
+      R"("recovered_at":"2026-11-24T10:00:00Z","drill":true})");
+  ASSERT_TRUE(marker.ok());
+  EXPECT_EQ(marker->from_point, sample().from_point);
+  EXPECT_TRUE(marker->drill);
+}
+
 TEST(CloneMarker, NonsenseIsRefused) {
   for (const char* text : {"", "[]", R"({"version":1})",
                            R"({"version":1,"from_point":"../x","server":"a","made":"now"})"})

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -28,12 +27,10 @@ T load_be(const uint8_t* from) {
 
 // What make_overlay() asks for, and what overlay_is_complete() therefore has to understand.
 constexpr uint32_t kClusterBits = 16;
-constexpr uint64_t kClusterSizeBytes = kOverlayClusterSizeBytes;
-static_assert(kClusterSizeBytes == uint64_t{1} << kClusterBits);
+constexpr uint64_t kClusterSizeBytes = uint64_t{1} << kClusterBits;
 constexpr uint64_t kL2EntrySizeBytes = 8;
 constexpr uint64_t kClustersPerL2 = kClusterSizeBytes / kL2EntrySizeBytes;
 constexpr uint64_t kReadsAsZeros = 1;
-constexpr uint64_t kCompressed = uint64_t{1} << 62;
 constexpr uint64_t kDirtyFeature = 1;  // lazy refcounts in use: says nothing about the mapping
 constexpr uint64_t kOffsetMask = 0x00fffffffffffe00;
 constexpr uint32_t kL1EntriesMax = 4 * 1024 * 1024;  // QEMU's own limit is 32 MiB of table
@@ -93,31 +90,27 @@ Result<bool> overlay_is_complete(const std::string& path, const CancelToken& can
   return true;
 }
 
-Status visit_overlay(const std::string& path,
-                     const std::function<Status(const OverlayCluster&, ByteSpan data)>& visit,
-                     const CancelToken& cancel) {
+Status for_each_held_cluster(const std::string& path,
+                             const std::function<Status(uint64_t offset_bytes, ByteSpan)>& take) {
+  constexpr uint64_t kCompressed = uint64_t{1} << 62;
   RECLO_ASSIGN_OR_RETURN(const os::Fd fd, os::open_file(path, os::OpenMode::kRead));
   RECLO_ASSIGN_OR_RETURN(const Tables tables, read_tables(fd, path));
   Bytes table(kClusterSizeBytes);
-  Bytes data(kClusterSizeBytes);
-  for (uint64_t i = 0; i < tables.l2_offsets.size(); ++i) {
+  Bytes cluster(kClusterSizeBytes);
+  for (size_t i = 0; i < tables.l2_offsets.size(); ++i) {
     if (tables.l2_offsets[i] == 0) continue;
     RECLO_TRY_WITH(os::read_at(fd, tables.l2_offsets[i], table), path);
-    for (uint64_t j = 0; j < kClustersPerL2; ++j) {
-      const OverlayCluster at{(i * kClustersPerL2 + j) * kClusterSizeBytes, false};
-      if (at.offset_bytes >= tables.size_bytes) break;
-      RECLO_TRY(cancel.check());
-      const uint64_t entry = load_be<uint64_t>(table.data() + j * kL2EntrySizeBytes);
-      if ((entry & (kOffsetMask | kReadsAsZeros)) == 0) continue;
+    for (uint64_t k = 0; k < kClustersPerL2; ++k) {
+      const uint64_t entry = load_be<uint64_t>(table.data() + k * kL2EntrySizeBytes);
+      const uint64_t at = (i * kClustersPerL2 + k) * kClusterSizeBytes;
+      if ((entry & (kOffsetMask | kReadsAsZeros)) == 0 || at >= tables.size_bytes) continue;
       if ((entry & kCompressed) != 0)
-        return Error(Code::kUnsupported, fmt::format("{} has compressed clusters", path));
-      if ((entry & kReadsAsZeros) != 0) {
-        RECLO_TRY(visit({at.offset_bytes, true}, {}));
-        continue;
-      }
-      data.resize(std::min(kClusterSizeBytes, tables.size_bytes - at.offset_bytes));
-      RECLO_TRY_WITH(os::read_at(fd, entry & kOffsetMask, data), path);
-      RECLO_TRY(visit(at, data));
+        return Error(Code::kUnsupported, fmt::format("{} holds compressed clusters", path));
+      if ((entry & kReadsAsZeros) != 0)
+        std::fill(cluster.begin(), cluster.end(), uint8_t{0});
+      else
+        RECLO_TRY_WITH(os::read_at(fd, entry & kOffsetMask, cluster), path);
+      RECLO_TRY(take(at, cluster));
     }
   }
   return {};

@@ -36,19 +36,11 @@ Result<OverlayFacts> read_overlay(const std::string& path);
 /// Errors: kUnsupported for an overlay of another layout than make_overlay()'s, kCorruption, kIo.
 Result<bool> overlay_is_complete(const std::string& path, const CancelToken& cancel);
 
-inline constexpr uint64_t kOverlayClusterSizeBytes = uint64_t{64} << 10;
-
-/// One cluster that the overlay itself holds.
-struct OverlayCluster {
-  uint64_t offset_bytes = 0;  // on the disk
-  bool is_zero = false;
-};
-/// Calls `visit` for each, ascending, with its bytes (those inside the disk; nothing when they are
-/// zeros). Nothing may write the file meanwhile. Errors: `visit`'s, as it is; kUnsupported,
-/// kCorruption, kIo.
-Status visit_overlay(const std::string& path,
-                     const std::function<Status(const OverlayCluster&, ByteSpan data)>& visit,
-                     const CancelToken& cancel);
+/// Calls for each cluster that the file itself holds, ascending, with its bytes (whole, also the
+/// disk's last one). QEMU must have closed the file. Errors: as overlay_is_complete(), and
+/// `take`'s own.
+Status for_each_held_cluster(const std::string& path,
+                             const std::function<Status(uint64_t offset_bytes, ByteSpan)>& take);
 
 /// "nbd+unix:///?socket=%2Frun…"
 std::string nbd_url(const std::string& socket_path);

@@ -45,7 +45,7 @@ def write_boot_sector(path):
 
 def fail_over():
     """The server runs in EC2; its volumes hold what the recovery point does."""
-    image = reclo.json("standby", "refresh", "--server", "files")["image"]
+    image = reclo.json("standby", "refresh", "--no-prepare", "--server", "files")["image"]
     told = ec2(f"""
 run = ec2.run_instances(ImageId='{image}', InstanceType='m6i.large', MinCount=1, MaxCount=1)['Instances'][0]
 one = ec2.describe_instances(InstanceIds=[run['InstanceId']])['Reservations'][0]['Instances'][0]
@@ -298,6 +298,25 @@ def without_the_standbys_record_every_block_is_fetched_and_it_says_so():
     check_equal(report["base"]["fetched_bytes"], 0, "fetched of the recovery point")
     check_home()
     other.run("failback", "abandon", "--yes")
+    check_snapshots([])
+
+
+@story.step
+def blocks_that_a_preparation_changed_come_home_with_the_first_round():
+    reclo.backup("files", *(disk.path for disk in disks))
+    fail_over()
+    state["standby"] = snapshots()
+    for target in targets:
+        target.unlink(missing_ok=True)
+    record, = reclo.state.rglob("standby.json")
+    standby = json.loads(record.read_text())
+    standby["current"]["disks"][0]["overlay_spans"] = [[5, 7], [159, 160]]  # 159 reads as zeros
+    record.write_text(json.dumps(standby))
+    server_writes(0, 6, 9)
+    check_equal(blocks(seed()), [4, 0], "blocks of the first round: those, and what the server wrote")
+    check_home()
+    check_equal(sum(blocks(seed())), 0, "blocks of the second round")
+    reclo.run("failback", "abandon", "--yes")
     check_snapshots([])
 
 

@@ -34,6 +34,7 @@ Status upload(FailoverBench& bench, FailoverDisk& disk) {
   if (store::needs_multipart(size_bytes)) {
     RECLO_ASSIGN_OR_RETURN(disk.upload_id, store::begin_upload(bucket, key, bench.cancel));
     RECLO_TRY(bench.save());
+    RECLO_KILL_POINT("failover.upload_begun");
   }
   RECLO_TRY(store::upload_file(bucket, key, disk.upload_id, path, bench.progress, bench.cancel));
   RECLO_KILL_POINT("failover.uploaded");

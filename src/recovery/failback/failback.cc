@@ -223,9 +223,7 @@ Result<FailbackReport> Failback::cutover(ProgressSink& progress, const CancelTok
   if (record_.state == FailbackState::kVerified) {
     std::vector<std::string> targets;
     for (const FailbackDisk& disk : record_.disks) targets.push_back(disk.target);
-    if (record_.prepared) {
-      RECLO_ASSIGN_OR_RETURN(report.notes, parts_.undo_preparation(targets, cancel));
-    }
+    RECLO_ASSIGN_OR_RETURN(report.notes, parts_.undo_preparation(targets, cancel));
     RECLO_KILL_POINT("failback.unprepared");
     RECLO_TRY(move_to(FailbackState::kHome));
   }

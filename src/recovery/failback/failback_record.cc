@@ -15,8 +15,16 @@ namespace {
 constexpr uint32_t kFailbackVersion = 1;
 constexpr size_t kIdDigits = 12;
 constexpr size_t kLeftoversMax = 10'000;
+constexpr int64_t kMsMax = int64_t{1} << 48;  // some thousand years
 constexpr std::array<std::string_view, 7> kStateNames = {
     "seeding", "stopping", "stopped", "verified", "home", "done", "abandoned"};
+
+Result<int64_t> decode_ms(const Json& json, std::string_view key) {
+  RECLO_ASSIGN_OR_RETURN(const int64_t ms, json_get<int64_t>(json, key));
+  if (ms < -kMsMax || ms > kMsMax)
+    return Error(Code::kCorruption, fmt::format("'{}' is no time", key));
+  return ms;
+}
 
 Json encode_disk(const FailbackDisk& disk) {
   return {{"index", disk.index},
@@ -58,8 +66,8 @@ Result<FailbackDisk> decode_disk(const Json& json) {
   RECLO_ASSIGN_OR_RETURN(out.extra_blocks, decode_block_spans(json, "extra_blocks"));
   RECLO_ASSIGN_OR_RETURN(out.everything, json_get<bool>(json, "everything"));
   RECLO_ASSIGN_OR_RETURN(out.pending, decode_optional_id<cloud::SnapshotId>(json, "pending"));
-  RECLO_ASSIGN_OR_RETURN(out.pending_created_ms, json_get<int64_t>(json, "pending_created_ms"));
-  RECLO_ASSIGN_OR_RETURN(out.held_created_ms, json_get<int64_t>(json, "held_created_ms"));
+  RECLO_ASSIGN_OR_RETURN(out.pending_created_ms, decode_ms(json, "pending_created_ms"));
+  RECLO_ASSIGN_OR_RETURN(out.held_created_ms, decode_ms(json, "held_created_ms"));
   if (out.target.empty()) return Error(Code::kCorruption, "a disk has no target");
   return out;
 }
@@ -77,9 +85,9 @@ Result<FailbackRound> decode_round(const Json& json) {
   RECLO_ASSIGN_OR_RETURN(out.disk, json_get<uint32_t>(json, "disk"));
   RECLO_ASSIGN_OR_RETURN(out.blocks, json_get<uint64_t>(json, "blocks"));
   RECLO_ASSIGN_OR_RETURN(out.bytes, json_get<uint64_t>(json, "bytes"));
-  RECLO_ASSIGN_OR_RETURN(out.snapshot_ms, json_get<int64_t>(json, "snapshot_ms"));
-  RECLO_ASSIGN_OR_RETURN(out.write_ms, json_get<int64_t>(json, "write_ms"));
-  RECLO_ASSIGN_OR_RETURN(out.since_ms, json_get<int64_t>(json, "since_ms"));
+  RECLO_ASSIGN_OR_RETURN(out.snapshot_ms, decode_ms(json, "snapshot_ms"));
+  RECLO_ASSIGN_OR_RETURN(out.write_ms, decode_ms(json, "write_ms"));
+  RECLO_ASSIGN_OR_RETURN(out.since_ms, decode_ms(json, "since_ms"));
   return out;
 }
 
@@ -140,8 +148,12 @@ Result<FailbackRecord> decode_fields(const Json& json) {
   RECLO_ASSIGN_OR_RETURN(out.state, decode_state(json));
   RECLO_ASSIGN_OR_RETURN(out.round, json_get<uint32_t>(json, "round"));
   RECLO_ASSIGN_OR_RETURN(out.last_round, json_get<uint32_t>(json, "last_round"));
+  const Json* const prepared = detail::json_find(json, "prepared");
+  out.prepared.reset();
+  if (prepared != nullptr && !prepared->is_null()) {
+    RECLO_ASSIGN_OR_RETURN(out.prepared, json_get<bool>(json, "prepared"));
+  }
   RECLO_ASSIGN_OR_RETURN(out.force, json_get<bool>(json, "force"));
-  RECLO_ASSIGN_OR_RETURN(out.prepared, json_get<bool>(json, "prepared"));
   RECLO_ASSIGN_OR_RETURN(const std::string started, json_get<std::string>(json, "started_at"));
   RECLO_ASSIGN_OR_RETURN(out.started_at, parse_time(started));
   RECLO_TRY(decode_lists(json, out));
@@ -173,8 +185,8 @@ std::string encode_failback(const FailbackRecord& record) {
                      {"state", failback_state_name(record.state)},
                      {"round", record.round},
                      {"last_round", record.last_round},
+                     {"prepared", record.prepared ? Json(*record.prepared) : Json(nullptr)},
                      {"force", record.force},
-                     {"prepared", record.prepared},
                      {"started_at", format_time(record.started_at)},
                      {"disks", std::move(disks)},
                      {"rounds", std::move(rounds)},

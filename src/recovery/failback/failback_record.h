@@ -64,8 +64,9 @@ struct FailbackRecord {
   FailbackState state = FailbackState::kSeeding;
   uint32_t round = 0;       // the one that is being done, or was done last
   uint32_t last_round = 0;  // the one after the instance was stopped; 0: not begun
-  bool force = false;       // as the operator said at the first seed
-  bool prepared = false;    // it was made able to start elsewhere, or may have been
+  /// Whether the instance's disks were prepared for elsewhere; unset: nobody can tell.
+  std::optional<bool> prepared = false;
+  bool force = false;  // as the operator said at the first seed
   WallTime started_at{};
   std::vector<FailbackDisk> disks;
   std::vector<FailbackRound> rounds;         // the newest kRoundsKeptMax

@@ -31,42 +31,41 @@ Result<FailbackRound> QemuFailbackSource::bring_home(const RoundJob& job, Progre
     return round;
   }
   const std::string overlay = overlay_of(job.disk);
+  // A cluster may reach past the disk's end.
+  const auto inside = [&](uint64_t offset_bytes, ByteSpan cluster) {
+    return cluster.first(std::min<uint64_t>(cluster.size(), job.disk.size_bytes - offset_bytes));
+  };
   const Stopwatch watch;
-  const Status written = visit_overlay(
-      overlay,
-      [&](const OverlayCluster& cluster, ByteSpan data) -> Status {
-        const uint64_t size = std::min<uint64_t>(kOverlayClusterSizeBytes,
-                                                 job.disk.size_bytes - cluster.offset_bytes);
+  const Status written =
+      for_each_held_cluster(overlay, [&](uint64_t offset_bytes, ByteSpan cluster) -> Status {
+        RECLO_TRY(cancel.check());
+        const ByteSpan data = inside(offset_bytes, cluster);
         ++round.blocks;
         round.bytes += data.size();
         RECLO_KILL_POINT("failback.cluster_written");
         ProgressUpdate update;
         update.stage = "bringing clusters home";
-        update.done_bytes = round.blocks * kOverlayClusterSizeBytes;
+        update.done_bytes = round.bytes;
         progress.update(update);
-        return cluster.is_zero ? job.sink.write_zeros(cluster.offset_bytes, size)
-                               : job.sink.write_at(cluster.offset_bytes, data);
-      },
-      cancel);
+        return is_all_zero(data) ? job.sink.write_zeros(offset_bytes, data.size())
+                                 : job.sink.write_at(offset_bytes, data);
+      });
   RECLO_TRY(written);
   RECLO_TRY(job.sink.flush());
   round.write_ms = static_cast<int64_t>(watch.seconds() * 1000);
   Bytes found;
-  const Status same_again = visit_overlay(
-      overlay,
-      [&](const OverlayCluster& cluster, ByteSpan data) -> Status {
-        found.resize(std::min<uint64_t>(kOverlayClusterSizeBytes,
-                                        job.disk.size_bytes - cluster.offset_bytes));
-        RECLO_TRY(job.sink.read_at(cluster.offset_bytes, found));
+  const Status same_again =
+      for_each_held_cluster(overlay, [&](uint64_t offset_bytes, ByteSpan cluster) -> Status {
+        RECLO_TRY(cancel.check());
+        const ByteSpan data = inside(offset_bytes, cluster);
+        found.resize(data.size());
+        RECLO_TRY(job.sink.read_at(offset_bytes, found));
         ++job.verified;
-        const bool same = cluster.is_zero ? is_all_zero(found)
-                                          : std::equal(data.begin(), data.end(), found.begin());
-        if (same) return {};
+        if (std::equal(data.begin(), data.end(), found.begin())) return {};
         return Error(Code::kCorruption,
                      fmt::format("{} reads back as something else than was written at {}",
-                                 job.sink.path(), cluster.offset_bytes));
-      },
-      cancel);
+                                 job.sink.path(), offset_bytes));
+      });
   RECLO_TRY(same_again);
   return round;
 }

@@ -237,18 +237,16 @@ class Preparation {
     const Exports names(work);
     RECLO_ASSIGN_OR_RETURN(PreparedWriter writer, PreparedWriter::create(path_, box_));
     Bytes before;
-    const Bytes zeros(kOverlayClusterSizeBytes);
     for (uint32_t disk = 0; disk < record.disk_sizes_bytes.size(); ++disk) {
       const uint64_t size = record.disk_sizes_bytes[disk];
-      const auto take = [&](const OverlayCluster& cluster, ByteSpan held) -> Status {
-        const uint64_t inside = size - std::min(size, cluster.offset_bytes);
-        const ByteSpan after = cluster.is_zero ? ByteSpan(zeros) : held;
-        before.resize(std::min<uint64_t>(after.size(), inside));
-        RECLO_TRY(base_.read(disk, cluster.offset_bytes, before, cancel_));
-        return add_changed_pages(writer, disk, cluster.offset_bytes, before,
-                                 after.first(before.size()));
+      const auto take = [&](uint64_t offset, ByteSpan cluster) -> Status {
+        RECLO_TRY(cancel_.check());
+        cluster = cluster.first(std::min<uint64_t>(cluster.size(), size - offset));
+        before.resize(cluster.size());
+        RECLO_TRY(base_.read(disk, offset, before, cancel_));
+        return add_changed_pages(writer, disk, offset, before, cluster);
       };
-      RECLO_TRY(visit_overlay(names.overlay(disk), take, cancel_));
+      RECLO_TRY(for_each_held_cluster(names.overlay(disk), take));
     }
     RECLO_KILL_POINT("prepare.pages_written");
     return writer.finish(record);
