@@ -141,6 +141,8 @@ class Ec2Rig:
         """Waits until EC2 says so; returns the instance."""
         def look():
             instance = self.instance(instance_id)
+            check(state != "running" or instance.get("StateReason", {}).get("Code") != "Server.InternalError",
+                  f"{instance_id} could not run: see ec2.log and its qemu.log")
             return instance if instance["State"]["Name"] == state else None
         return wait_until(look, limit_s, f"{instance_id} {state}")
 

@@ -337,9 +337,15 @@ def uefi_as_the_image_says_and_two_volumes_at_one_instant():
     uefi = run_parameters(
         ImageId=image, ClientToken="uefi", PrivateIpAddress="172.31.16.78",
         InstanceInitiatedShutdownBehavior="terminate",
-        BlockDeviceMappings=[{"DeviceName": "/dev/xvdb", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": True}}])
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": 256}},
+                             {"DeviceName": "/dev/xvdb", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": True}}])
+    rig.machines(first_touch_mib_s=5)
     made = rig.ec2("run_instances", **uefi)["Instances"][0]["InstanceId"]
     rig.wait_state(made, "running")
+    told = [command_of(lib.pathlib.Path(f"/proc/{pid}")).decode() for pid in reclo_machines()]
+    check_equal(len(told), 1, "machines")
+    check("x-bps-read=268435456" in told[0], "the volume's first touch is not limited as it was asked")
+    rig.machines(first_touch_mib_s=0)
     InstanceOffice(rig.instance(made)["PublicIpAddress"]).wait()
     taken = rig.ec2("create_snapshots", InstanceSpecification={"InstanceId": made})["Snapshots"]
     for snapshot in taken:

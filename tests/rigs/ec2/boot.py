@@ -27,9 +27,13 @@ def install_states(fleet):
     plain = {name: getattr(Instance, name) for name in ("start", "stop", "terminate", "reboot")}
 
     def run_instances(self, image_id, *arguments, **rest):
+        rates = {mapping["DeviceName"]: mapping["Ebs"].get("VolumeInitializationRate")
+                 for mapping in rest.get("block_device_mappings") or []}
         reservation = run(self, image_id, *arguments, **rest)
         for instance in reservation.instances:
             if instance.id not in fleet.units and getattr(self.amis.get(instance.image_id), "lab_disks", None):
+                fleet.initialization.update({device.volume_id: rates[name] for name, device in
+                                             instance.get_block_device_mapping if rates.get(name)})
                 fleet.launch(instance)
         return reservation
 

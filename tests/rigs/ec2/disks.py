@@ -78,11 +78,16 @@ class VolumeStore:
         self.folder, self.id, self.size_gib = pathlib.Path(folder), volume_id, size_gib
         self.parent = snapshot
         self.layers = []
-        self.add_layer(snapshot_image(snapshot) if snapshot else None)
+        self.bottom = snapshot_image(snapshot) if snapshot else None
+        self.add_layer(self.bottom)
 
     @property
     def top(self):
         return self.layers[-1]
+
+    def snapshot_below(self):
+        """The snapshot's image when nothing but the top lies over it: a volume that is new."""
+        return self.bottom[0] if self.bottom and len(self.layers) == 1 else None
 
     def next_path(self):
         return self.folder / f"{self.id}.{len(self.layers)}.qcow2"

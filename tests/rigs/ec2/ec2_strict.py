@@ -82,7 +82,7 @@ def parse_mappings(self):
     """As they were given: moto's own fills in what the image should."""
     mappings = copy.deepcopy(self._get_param("BlockDeviceMappings", []) or [])
     for mapping in mappings:
-        rate = mapping.setdefault("Ebs", {}).pop("VolumeInitializationRate", None)
+        rate = mapping.setdefault("Ebs", {}).get("VolumeInitializationRate")
         if rate is not None and not 100 <= int(rate) <= 300:
             raise Refusal("InvalidParameterValue", "VolumeInitializationRate must be 100 to 300 MiB/s")
     return mappings

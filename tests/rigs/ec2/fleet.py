@@ -53,7 +53,8 @@ class Fleet:
         self.units = {}  # instance id -> Unit
         self.volumes = {}  # volume id -> VolumeStore
         self.settings = {"memory_cap_mib": 512, "vcpus_cap": 1, "stop_grace_s": 120.0, "launch_s": 0.0,
-                         "operator": "127.0.0.1"}
+                         "operator": "127.0.0.1", "first_touch_mib_s": 0.0}
+        self.initialization = {}  # volume id -> the VolumeInitializationRate it was asked for with
 
     # ---- called by requests, under the lock
 
@@ -67,6 +68,7 @@ class Fleet:
     def start(self, instance):
         if instance.state == "stopped":
             self.change(instance, "pending", "")
+            instance.state_reason = StateReason()
             for nic in instance.nics.values():
                 nic.start()
             unit = self.units[instance.id]
@@ -183,7 +185,7 @@ class Fleet:
                 unit.folder, instance.id, unit.namespace, instance.nics[0].mac_address, volumes,
                 "uefi" if firmware in ("uefi", "uefi-preferred") else "bios",
                 min(memory_mib_of(instance.instance_type), int(self.settings["memory_cap_mib"])),
-                min(vcpus_of(instance.instance_type), int(self.settings["vcpus_cap"])))
+                min(vcpus_of(instance.instance_type), int(self.settings["vcpus_cap"])), self.rates(volumes))
             with self.lock:
                 if instance.state == "pending":
                     self.change(instance, "running", "")
@@ -211,6 +213,13 @@ class Fleet:
                                                       self.ebs.snapshots.get(volume.snapshot_id))
             stores.append(self.volumes[device.volume_id])
         return stores
+
+    def rates(self, volumes):
+        """How fast new volumes give what was never touched: EBS loads them from S3 meanwhile."""
+        plain = float(self.settings["first_touch_mib_s"])
+        if not plain:
+            return {}
+        return {volume.id: max(plain, float(self.initialization.get(volume.id, 0))) for volume in volumes}
 
     def connect(self, instance, unit, subnet):
         router, resolver = str(subnet[1]), str(subnet[2])

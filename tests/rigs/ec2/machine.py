@@ -64,9 +64,10 @@ class Monitor:
 
 
 class Machine:
-    """Runs from construction on. `volumes`: VolumeStore, the root's first."""
+    """Runs from construction on. `volumes`: VolumeStore, the root's first. `rates`: volume id -> MiB/s at which
+    what lies in its snapshot is read, where that is limited."""
 
-    def __init__(self, folder, name, namespace, mac, volumes, firmware, memory_mib, vcpus):
+    def __init__(self, folder, name, namespace, mac, volumes, firmware, memory_mib, vcpus, rates):
         self.folder, self.name, self.namespace = folder, name, namespace
         self.console, self.monitor_path = folder / "console.log", folder / "monitor"
         self.monitor_path.unlink(missing_ok=True)
@@ -81,10 +82,17 @@ class Machine:
                    *self.firmware_options(firmware)]
         for number, volume in enumerate(volumes):
             serial = volume.id.replace("-", "")
-            command += ["-blockdev", json.dumps({
-                "driver": "qcow2", "node-name": serial, "discard": "unmap",
-                "file": {"driver": "file", "filename": str(volume.top), "discard": "unmap"}}),
-                "-device", f"nvme,drive={serial},serial={serial},bootindex={number}"]
+            node = {"driver": "qcow2", "node-name": serial, "discard": "unmap",
+                    "file": {"driver": "file", "filename": str(volume.top), "discard": "unmap"}}
+            if volume.id in rates and volume.snapshot_below():
+                limit = int(rates[volume.id] * (1 << 20))
+                node["backing"] = f"{serial}-lazy"
+                command += ["-object", f"throttle-group,id={serial}-rate,x-bps-read={limit}", "-blockdev", json.dumps({
+                    "driver": "throttle", "node-name": node["backing"], "throttle-group": f"{serial}-rate",
+                    "read-only": True, "file": {"driver": "qcow2", "read-only": True, "file": {
+                        "driver": "file", "filename": str(volume.snapshot_below()), "read-only": True}}})]
+            command += ["-blockdev", json.dumps(node), "-device",
+                        f"nvme,drive={serial},serial={serial},bootindex={number}"]
         with open(folder / "qemu.log", "ab") as log:
             self.process = namespace.call(lambda: subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
                                                                    stderr=log))

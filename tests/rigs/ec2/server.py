@@ -26,7 +26,8 @@ recovery leans on; ../moto_s3.py the front with signatures, faults (its help tel
     POST /lab/role/vmimport      makes the service role, or any other that vmie.amazonaws.com may assume
   with --boot, which makes instances real machines (fleet.py; needs root):
     POST /lab/boot               {"memory_cap_mib": 512, "vcpus_cap": 1, "stop_grace_s": 120, "launch_s": 0,
-                                 "operator": "127.0.0.1"}, any of them; operator: whom security groups must admit
+                                 "operator": "127.0.0.1", "first_touch_mib_s": 0}, any of them; operator: whom
+                                 security groups must admit; first touch: of a new volume, 0 for no limit
     GET  /lab/console/INSTANCE   the serial console's text; GET /lab/screenshot/INSTANCE the screen as PNG,
                                  both also of what has ended
     POST /lab/power-off/INSTANCE the guest shuts itself down
