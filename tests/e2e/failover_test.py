@@ -3,7 +3,7 @@
 
 The instances of this stand-in do not boot: what is tested here is that there is one, of the right image, in the right
 group, and nothing left when it is deleted.
-time-limit: 900
+time-limit: 1500
 """
 
 import json
