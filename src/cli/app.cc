@@ -36,6 +36,8 @@ struct Invocation {
   StopArgs stop;
   ResumeArgs resume;
   SupervisorArgs supervisor;
+  PrepareArgs prepare;
+  UnprepareArgs unprepare;
   StandbyArgs standby;
   PolicyArgs policy;
   VerifyArgs verify;
@@ -208,6 +210,7 @@ void add_ec2_options(CLI::App& verb, Ec2Args& ec2) {
       ->group(group);
   verb.add_option("--import-bucket", ec2.import_bucket, "Bucket that an import goes through")
       ->group(group);
+  verb.add_flag("--no-prepare", ec2.no_prepare, "Put the server's files as they are")->group(group);
   add_cloud_options(verb, ec2.cloud);
 }
 
@@ -263,6 +266,29 @@ void add_recovery_verbs(CLI::App& app, Invocation& in) {
   supervisor->add_option("--key-fd", in.supervisor.key_fd);
 }
 
+void add_prepare_verbs(CLI::App& app, Invocation& in) {
+  PrepareArgs& p = in.prepare;
+  CLI::App* prepare = add_verb(app, in, "prepare", "Make a recovery point able to start elsewhere",
+                               [&in](Context& c) { return run_prepare(c, in.prepare); });
+  prepare->add_option("point", p.point, "Recovery point")->required();
+  prepare->add_option("--for", p.target, "ec2 or qemu")
+      ->required()
+      ->check(CLI::IsMember({"ec2", "qemu"}));
+  prepare->add_flag("--report", p.report, "Also list what needed no change");
+  prepare->add_flag("--dry-run", p.dry_run, "Find out everything, and keep nothing");
+  prepare->add_flag("--again", p.anew, "Do not use what an earlier preparation made");
+  prepare->add_option("--ssh-key", p.ssh_key_file, "File with a public key to admit as root");
+  prepare->add_option("--first-boot", p.first_boot_file, "Script to run at the first start");
+  prepare->add_option("--apply-to", p.apply_to,
+                      "A restored disk to write the changes to; repeated, in order");
+  CLI::App* unprepare =
+      add_verb(app, in, "unprepare", "Take a preparation back on a server's disks",
+               [&in](Context& c) { return run_unprepare(c, in.unprepare); });
+  unprepare->group("");  // what a failback does by itself
+  unprepare->add_option("--disk", in.unprepare.disks, "Image or device; repeated, in order")
+      ->required();
+}
+
 void add_standby_verbs(CLI::App& app, Invocation& in) {
   StandbyArgs& s = in.standby;
   CLI::App* standby = app.add_subcommand(
@@ -273,6 +299,7 @@ void add_standby_verbs(CLI::App& app, Invocation& in) {
                                [&in](Context& c) { return run_standby_refresh(c, in.standby); });
   refresh->add_option("--point", s.point, "Another recovery point than the newest");
   refresh->add_flag("--full", s.full, "Put every block again");
+  refresh->add_flag("--no-prepare", s.no_prepare, "Leave the server's files as they are");
   refresh->add_option("--keep", s.keep, "Keep so many older standbys")->capture_default_str();
   CLI::App* status = add_verb(*standby, in, "status", "What the standby holds",
                               [&in](Context& c) { return run_standby_status(c, in.standby); });
@@ -348,6 +375,7 @@ int run_app(int argc, char** argv, const CancelToken& cancel) {
   add_listing_verbs(app, invocation);
   add_restore_verbs(app, invocation);
   add_recovery_verbs(app, invocation);
+  add_prepare_verbs(app, invocation);
   add_standby_verbs(app, invocation);
   add_maintenance_verbs(app, invocation);
   try {

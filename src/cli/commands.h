@@ -18,6 +18,8 @@ Status run_instances(Context& context, const InstancesArgs& args);
 Status run_stop(Context& context, const StopArgs& args);
 Status run_resume(Context& context, const ResumeArgs& args);
 Status run_supervisor(Context& context, const SupervisorArgs& args);
+Status run_prepare(Context& context, const PrepareArgs& args);
+Status run_unprepare(Context& context, const UnprepareArgs& args);
 Status run_standby_refresh(Context& context, const StandbyArgs& args);
 Status run_standby_status(Context& context, const StandbyArgs& args);
 Status run_standby_drop(Context& context, const StandbyArgs& args);

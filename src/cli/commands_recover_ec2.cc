@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "cli/cloud_context.h"
 #include "cli/commands.h"
+#include "cli/prepare_point.h"
 #include "image/export_format.h"
 #include "recovery/ec2/point_source.h"
 #include "recovery/instance_store.h"
@@ -45,6 +46,7 @@ Result<recovery::FailoverRequest> request_of(const RecoverArgs& args) {
   RECLO_ASSIGN_OR_RETURN(request.via, recovery::parse_failover_via(ec2.via));
   request.import_bucket = ec2.import_bucket;
   request.operator_cidr = ec2.operator_cidr;
+  request.no_prepare = ec2.no_prepare;
   return request;
 }
 
@@ -53,7 +55,21 @@ struct OpenPoint {
   ReadablePoint readable;
   std::unique_ptr<recovery::PointSource> source;
   recovery::ImportTools import;
+  std::unique_ptr<recovery::PreparedSource> prepared;
 };
+
+// Preparing takes a while, so only what is put cold asks for it.
+recovery::PreparePoint preparation(const Context& context, OpenPoint& point) {
+  return [&context, &point](ProgressSink& progress,
+                            const CancelToken& cancel) -> Result<recovery::StandbySource*> {
+    const repo::MachineRecord& machine = point.readable.found.machine;
+    RECLO_ASSIGN_OR_RETURN(
+        point.prepared,
+        prepare_for_ec2(context, point.readable.open.repository->id(), machine, *point.source,
+                        point.readable.box.secret_key, progress, cancel));
+    return static_cast<recovery::StandbySource*>(point.prepared.get());
+  };
+}
 
 Result<std::shared_ptr<store::S3Client>> import_bucket(const Context& context,
                                                        const std::string& bucket,
@@ -97,9 +113,13 @@ Result<std::unique_ptr<OpenPoint>> open_for_ec2(const Context& context, const st
   return out;
 }
 
-recovery::FailoverInputs inputs_of(const OpenPoint* point) {
+recovery::FailoverInputs inputs_of(const Context& context, OpenPoint* point, bool no_prepare) {
   if (point == nullptr) return {};
-  return {point->source.get(), point->import.bucket ? &point->import : nullptr};
+  recovery::FailoverInputs out;
+  out.source = point->source.get();
+  if (point->import.bucket) out.import = &point->import;
+  if (!no_prepare) out.prepare = preparation(context, *point);
+  return out;
 }
 
 std::string address_text(const Ec2Instance& record) {
@@ -190,7 +210,8 @@ Status recover_on_ec2(Context& context, const RecoverArgs& args) {
   RECLO_ASSIGN_OR_RETURN(
       const recovery::FailoverResult result,
       recovery::fail_over(Ec2InstanceStore(context.options.state_directory), cloud, order,
-                          inputs_of(point.get()), *context.progress, context.cancel));
+                          inputs_of(context, point.get(), args.ec2.no_prepare), *context.progress,
+                          context.cancel));
   return print_failover(context, result, *cloud.meter);
 }
 
@@ -229,7 +250,8 @@ Status resume_ec2(Context& context, const Ec2Instance& record) {
   RECLO_ASSIGN_OR_RETURN(
       const recovery::FailoverResult result,
       recovery::resume_failover(Ec2InstanceStore(context.options.state_directory), cloud, record.id,
-                                inputs_of(point.get()), *context.progress, context.cancel));
+                                inputs_of(context, point.get(), record.request.no_prepare),
+                                *context.progress, context.cancel));
   return print_failover(context, result, *cloud.meter);
 }
 

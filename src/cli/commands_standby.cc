@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "cli/cloud_context.h"
 #include "cli/commands.h"
+#include "cli/prepare_point.h"
 #include "cli/terminal.h"
 #include "cloud/policy.h"
 #include "recovery/ec2/failover_check.h"
@@ -47,6 +48,7 @@ Json standby_json(const Standby& standby) {
   return {{"point", standby.point.hex()},
           {"point_time", format_time(standby.point_time)},
           {"image", standby.image.text()},
+          {"overlay", standby.overlay},
           {"boot_mode", standby.boot_mode == cloud::BootMode::kUefi ? "uefi" : "bios"},
           {"refreshed_at", format_time(standby.refreshed_at)},
           {"duration_ms", standby.duration_ms},
@@ -121,8 +123,17 @@ Status run_standby_refresh(Context& context, const StandbyArgs& args) {
   options.keep_old = args.keep;
   RECLO_ASSIGN_OR_RETURN(crypto::SecretKey map_key,
                          repository.map_key(readable.found.machine, readable.box));
-  recovery::PointSource source(repository, readable.found.machine, readable.found.point,
-                               std::move(map_key), std::move(readable.box));
+  const crypto::SecretKey box = readable.box.secret_key.clone();
+  recovery::PointSource point(repository, readable.found.machine, readable.found.point,
+                              std::move(map_key), std::move(readable.box));
+  std::unique_ptr<recovery::PreparedSource> prepared;
+  if (!args.no_prepare) {
+    RECLO_ASSIGN_OR_RETURN(
+        prepared, prepare_for_ec2(context, repository.id(), readable.found.machine, point, box,
+                                  *context.progress, context.cancel));
+  }
+  recovery::StandbySource& source =
+      prepared ? static_cast<recovery::StandbySource&>(*prepared) : point;
   RECLO_ASSIGN_OR_RETURN(auto keeper,
                          recovery::StandbyKeeper::open(*cloud.ebs, *cloud.ec2, options));
   RECLO_ASSIGN_OR_RETURN(const recovery::StandbyReport report,

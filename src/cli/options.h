@@ -85,11 +85,27 @@ struct Ec2Args {
   std::string via = "auto";
   std::string import_bucket;
   std::string operator_cidr;
+  bool no_prepare = false;
   CloudArgs cloud;
 };
 
 struct PolicyArgs {
   std::string target = "ec2";
+};
+
+struct PrepareArgs {
+  std::string point;
+  std::string target = "ec2";
+  std::string ssh_key_file;
+  std::string first_boot_file;
+  std::vector<std::string> apply_to;  // restored disks, in order
+  bool report = false;
+  bool dry_run = false;
+  bool anew = false;
+};
+
+struct UnprepareArgs {
+  std::vector<std::string> disks;
 };
 
 struct StandbyArgs {
@@ -99,6 +115,7 @@ struct StandbyArgs {
   unsigned keep = 0;
   bool check = false;
   std::vector<std::string> instance_types;  // what failover would start, for --check
+  bool no_prepare = false;
   CloudArgs cloud;
 };
 

@@ -125,8 +125,10 @@ Result<NbdExport> start_nbd_export(const NbdExportOptions& options,
     RECLO_TRY(os::remove_file(address.socket_path));
     spawn.argv.insert(spawn.argv.end(), {"--unix", address.socket_path});
   }
+  if (!options.read_log_path.empty()) spawn.argv.emplace_back("--filter=log");
   spawn.argv.insert(spawn.argv.end(), {plugin, fmt::format("spec-fd={}", kSpecFdInChild)});
   if (!options.die_with_parent) spawn.argv.emplace_back("outlive-parent=yes");
+  if (!options.read_log_path.empty()) spawn.argv.push_back("logfile=" + options.read_log_path);
   spawn.inherit = {{spec.get(), kSpecFdInChild}};
   spawn.stdout_path = log;
   spawn.stderr_path = log;

@@ -30,6 +30,7 @@ struct NbdExportOptions {
   std::string cache_directory;  // ciphertext cache, made if missing
   uint64_t cache_size_bytes = uint64_t{4} << 30;
   std::string log_path;         // nbdkit's stderr is appended here
+  std::string read_log_path;    // nbdkit's log of each request goes there; empty: none
   bool die_with_parent = true;  // false: outlives this process
 };
 

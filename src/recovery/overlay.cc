@@ -90,6 +90,32 @@ Result<bool> overlay_is_complete(const std::string& path, const CancelToken& can
   return true;
 }
 
+Status for_each_held_cluster(const std::string& path,
+                             const std::function<Status(uint64_t offset_bytes, ByteSpan)>& take) {
+  constexpr uint64_t kCompressed = uint64_t{1} << 62;
+  RECLO_ASSIGN_OR_RETURN(const os::Fd fd, os::open_file(path, os::OpenMode::kRead));
+  RECLO_ASSIGN_OR_RETURN(const Tables tables, read_tables(fd, path));
+  Bytes table(kClusterSizeBytes);
+  Bytes cluster(kClusterSizeBytes);
+  for (size_t i = 0; i < tables.l2_offsets.size(); ++i) {
+    if (tables.l2_offsets[i] == 0) continue;
+    RECLO_TRY_WITH(os::read_at(fd, tables.l2_offsets[i], table), path);
+    for (uint64_t k = 0; k < kClustersPerL2; ++k) {
+      const uint64_t entry = load_be<uint64_t>(table.data() + k * kL2EntrySizeBytes);
+      const uint64_t at = (i * kClustersPerL2 + k) * kClusterSizeBytes;
+      if ((entry & (kOffsetMask | kReadsAsZeros)) == 0 || at >= tables.size_bytes) continue;
+      if ((entry & kCompressed) != 0)
+        return Error(Code::kUnsupported, fmt::format("{} holds compressed clusters", path));
+      if ((entry & kReadsAsZeros) != 0)
+        std::fill(cluster.begin(), cluster.end(), uint8_t{0});
+      else
+        RECLO_TRY_WITH(os::read_at(fd, entry & kOffsetMask, cluster), path);
+      RECLO_TRY(take(at, cluster));
+    }
+  }
+  return {};
+}
+
 std::string nbd_url(const std::string& socket_path) {
   std::string out = "nbd+unix:///?socket=";
   for (const char c : socket_path) {

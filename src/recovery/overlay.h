@@ -7,8 +7,10 @@
 // one truth, whatever our records say. Any thread.
 #pragma once
 
+#include <functional>
 #include <string>
 
+#include "base/bytes.h"
 #include "base/cancel.h"
 #include "base/result.h"
 
@@ -33,6 +35,12 @@ Result<OverlayFacts> read_overlay(const std::string& path);
 /// momentary, a "yes" cannot be wrong. Reads 128 MiB of tables per TiB of disk.
 /// Errors: kUnsupported for an overlay of another layout than make_overlay()'s, kCorruption, kIo.
 Result<bool> overlay_is_complete(const std::string& path, const CancelToken& cancel);
+
+/// Calls for each cluster that the file itself holds, ascending, with its bytes (whole, also the
+/// disk's last one). QEMU must have closed the file. Errors: as overlay_is_complete(), and
+/// `take`'s own.
+Status for_each_held_cluster(const std::string& path,
+                             const std::function<Status(uint64_t offset_bytes, ByteSpan)>& take);
 
 /// "nbd+unix:///?socket=%2Frun…"
 std::string nbd_url(const std::string& socket_path);

@@ -36,7 +36,7 @@ def back_up():
 
 
 def refresh(*extra, **options):
-    return reclo.json("standby", "refresh", "--server", "files", *extra, **options)
+    return reclo.json("standby", "refresh", "--no-prepare", "--server", "files", *extra, **options)
 
 
 def check_standby(report):
@@ -99,7 +99,7 @@ def the_policy_allows_what_was_asked_and_no_more():
 def another_machine_leaves_this_ones_standby_alone():
     other = story.reclo(env=rig.env, repo=reclo.repo)
     before = rig.inventory()
-    theirs = other.json("standby", "refresh", "--server", "files")
+    theirs = other.json("standby", "refresh", "--no-prepare", "--server", "files")
     check(set(before["snapshots"]) < set(rig.inventory()["snapshots"]), "it removed what it had not made")
     report = refresh("--full")
     check(theirs["image"] in rig.inventory()["images"], "the other machine's standby is gone")
@@ -148,7 +148,7 @@ def killed_at_every_step_it_goes_on():
         disks[0].scatter(6)
         write_boot_sector()
         back_up()
-        killed = reclo.start("standby", "refresh", "--server", "files", env_extra={"RECLO_KILL_POINT": name})
+        killed = reclo.start("standby", "refresh", "--no-prepare", "--server", "files", env_extra={"RECLO_KILL_POINT": name})
         check_equal(killed.wait(120), 137, f"exit code at {name}")
         check_standby(refresh())
 
@@ -157,7 +157,7 @@ def killed_at_every_step_it_goes_on():
 def an_interrupted_refresh_of_an_older_point_leaves_nothing():
     disks[0].scatter(6)
     back_up()
-    killed = reclo.start("standby", "refresh", "--server", "files",
+    killed = reclo.start("standby", "refresh", "--no-prepare", "--server", "files",
                          env_extra={"RECLO_KILL_POINT": "standby.snapshot_started"})
     check_equal(killed.wait(120), 137, "exit code")
     disks[0].scatter(6)
@@ -185,7 +185,7 @@ def a_denied_action_is_named_with_what_is_missing():
     back_up()
     for match, action in (("PUT /snapshots", "ebs:PutSnapshotBlock"), ("RegisterImage", "ec2:RegisterImage")):
         rig.faults({"match": match, "mode": "denied", "times": 1000})
-        told = reclo.run("standby", "refresh", "--server", "files", expect=4).stderr
+        told = reclo.run("standby", "refresh", "--no-prepare", "--server", "files", expect=4).stderr
         check(action in told and '"Effect": "Allow"' in told, f"{action} is not named: {told[-400:]}")
     rig.faults()
     check_standby(refresh())
@@ -195,7 +195,7 @@ def a_denied_action_is_named_with_what_is_missing():
 def a_snapshot_that_ends_in_an_error_is_begun_anew():
     disks[0].scatter(6)
     back_up()
-    killed = reclo.start("standby", "refresh", "--server", "files",
+    killed = reclo.start("standby", "refresh", "--no-prepare", "--server", "files",
                          env_extra={"RECLO_KILL_POINT": "standby.block_put"})
     check_equal(killed.wait(120), 137, "exit code")
     pending = reclo.json("standby", "status", "--server", "files")["pending"]
@@ -210,7 +210,7 @@ def a_disk_without_a_boot_loader_is_refused_in_words():
     plain = StampedDisk(story.folder / "plain.img", 8, seed=9)
     plain.fill(1, 100)
     reclo.backup("plain", plain.path)
-    told = reclo.run("standby", "refresh", "--server", "plain", expect=1).stderr
+    told = reclo.run("standby", "refresh", "--no-prepare", "--server", "plain", expect=1).stderr
     check("boot loader" in told, f"not said: {told[-300:]}")
 
 

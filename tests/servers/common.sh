@@ -111,12 +111,16 @@ install_bios_grub() {
   dd if="$core" of="$disk" bs=$kSectorBytes seek=$kBiosBootStart conv=notrunc status=none
 }
 
+# make_uefi_loader OUT MODULES: GRUB as one EFI program that goes on with $work/early.cfg.
+make_uefi_loader() {
+  grub-mkstandalone -O x86_64-efi -o "$1" --modules="$2" --locales='' --fonts='' --themes='' \
+    "boot/grub/grub.cfg=$work/early.cfg" >/dev/null
+}
+
 # install_uefi_grub DISK: the fallback loader \EFI\BOOT\BOOTX64.EFI in the EFI system partition.
 install_uefi_grub() {
   local disk=$1 esp=$work/esp.img loader=$work/BOOTX64.EFI
-  grub-mkstandalone -O x86_64-efi -o "$loader" \
-    --modules='part_gpt ext2 search search_label configfile linux normal boot' \
-    --locales='' --fonts='' --themes='' "boot/grub/grub.cfg=$work/early.cfg" >/dev/null
+  make_uefi_loader "$loader" 'part_gpt ext2 search search_label configfile linux normal boot'
   truncate -s $((kEspSectors * kSectorBytes)) "$esp"
   mkfs.vfat -F 32 -n ESP "$esp" >/dev/null
   mmd -i "$esp" ::/EFI ::/EFI/BOOT
@@ -147,6 +151,51 @@ PARTITIONS
     "$part" $((root_bytes / 4096 * 4))k
   install_bios_grub "$part"
   install_uefi_grub "$part"
+  mv -f "$part" "$out"
+  printf '%s: %s MiB used of %s\n' "$out" "$(du -m "$out" | cut -f1)" "$size"
+}
+
+# assemble_lvm_disk ROOT OUT SIZE: GPT with 1 EFI system partition, where GRUB has only the place that
+# its installer gives it, and 2 the LVM volume group "office" with ROOT's files in "root".
+# The file system is made as a plain file and laid where LVM puts the first extent of its only
+# volume: one MiB behind the beginning of the partition.
+assemble_lvm_disk() {
+  local root=$1 out=$2 size=$3 part esp=$work/esp.img pv_start root_bytes
+  command -v guestfish >/dev/null || die "guestfish is missing: run ./setup --test"
+  part=$out.part
+  printf '%s\n' 'search --no-floppy --label root --set=root' \
+    'set prefix=($root)/boot/grub' 'configfile ($root)/boot/grub/grub.cfg' >"$work/early.cfg"
+  write_grub_config "$root"
+  sed -i 's|root=LABEL=root|root=/dev/mapper/office-root|; s| console=tty0 console=ttyS0,115200||' \
+    "$root/boot/grub/grub.cfg"
+  mkdir -p "$(dirname "$out")"
+  rm -f "$part"
+  truncate -s "$size" "$part"
+  pv_start=$((kBiosBootStart + kEspSectors))
+  sfdisk -q "$part" <<PARTITIONS
+label: gpt
+start=$kBiosBootStart, size=$kEspSectors, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B
+start=$pv_start, type=E6D6D379-F507-44C2-A23C-238F2A3DF928
+PARTITIONS
+  # By TCG: a /dev/kvm may be there and not work.
+  LIBGUESTFS_BACKEND=direct LIBGUESTFS_BACKEND_SETTINGS=force_tcg \
+    guestfish --format=raw -a "$part" <<'LVM' >/dev/null || die "guestfish could not make the volumes"
+run
+pvcreate /dev/sda2
+vgcreate office /dev/sda2
+lvcreate-free root office 100
+LVM
+  # Extents of 4 MiB, and two MiB at the end for the backup GPT and the rounding.
+  root_bytes=$((($(stat -c %s "$part") - pv_start * kSectorBytes - 2 * 1024 * 1024) / 4194304 * 4194304 - 4194304))
+  mke2fs -q -F -t ext4 -L root -E offset=$((pv_start * kSectorBytes + 1024 * 1024)) -d "$root" \
+    "$part" $((root_bytes / 4096 * 4))k
+  make_uefi_loader "$work/grubx64.efi" \
+    'part_gpt lvm ext2 search search_label configfile linux normal boot'
+  truncate -s $((kEspSectors * kSectorBytes)) "$esp"
+  mkfs.vfat -F 32 -n ESP "$esp" >/dev/null
+  mmd -i "$esp" ::/EFI ::/EFI/debian
+  mcopy -i "$esp" "$work/grubx64.efi" ::/EFI/debian/grubx64.efi
+  dd if="$esp" of="$part" bs=1M seek=$((kBiosBootStart * kSectorBytes >> 20)) conv=notrunc,sparse status=none
   mv -f "$part" "$out"
   printf '%s: %s MiB used of %s\n' "$out" "$(du -m "$out" | cut -f1)" "$size"
 }

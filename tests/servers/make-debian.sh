@@ -8,17 +8,21 @@
 #   /cgi-bin/put?TEXT     inserts TEXT as a row, answers after the commit
 #   /cgi-bin/get          the rows, one a line
 #   /cgi-bin/check        how many patients there are, and a checksum over all of them
+# LAYOUT=lvm makes the server that does not start elsewhere: UEFI without a fallback loader, root on
+# LVM, a static address on ens192, an initramfs with SATA drivers only, fstab by /dev/sdX, and mounts
+# that stay at home. It needs guestfish.
 # debootstrap needs root: sudo is used where the caller is not. The installed system is kept as an
 # archive in ${XDG_CACHE_HOME:-~/.cache}/reclo, so that only the first run downloads.
 . "$(dirname "$(readlink -f "$0")")/common.sh"
 
-[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || die "debootstrap needs root: run this as root, or install sudo"
-  exec sudo --preserve-env=HOME,XDG_CACHE_HOME,TMPDIR,HOSTNAME_,PACKAGES "$0" "$@"
+  exec sudo --preserve-env=HOME,XDG_CACHE_HOME,TMPDIR,HOSTNAME_,PACKAGES,LAYOUT "$0" "$@"
 fi
 
-out=$1 size=${2:-4G} name=${HOSTNAME_:-office}
+out=$1 size=${2:-4G} name=${HOSTNAME_:-office} layout=${LAYOUT:-plain}
+case $layout in plain | lvm) ;; *) die "LAYOUT is plain or lvm, not '$layout'" ;; esac
 work_folder
 root=$work/root
 
@@ -26,6 +30,9 @@ packages=(
   systemd-sysv udev kmod linux-image-cloud-amd64 dbus procps iproute2
   nginx-light fcgiwrap postgresql
 )
+if [ "$layout" = lvm ]; then
+  packages=("${packages[@]/linux-image-cloud-amd64/linux-image-amd64}" lvm2 ifupdown)
+fi
 
 # install_debian: debootstrap into $root, then the office's database and pages.
 install_debian() {
@@ -46,6 +53,26 @@ install_debian() {
     systemd-networkd-wait-online.service
   write_pages
   make_database
+  [ "$layout" = plain ] || bind_to_hardware
+}
+
+# bind_to_hardware: what years on one machine do to a server.
+bind_to_hardware() {
+  printf '%s\n' '/dev/mapper/office-root / ext4 defaults 0 1' \
+    '/dev/sda1 /boot/efi vfat umask=0077 0 1' \
+    '/dev/sdb1 /srv/archive ext4 defaults 0 2' \
+    'nas.office:/export /srv/nas nfs defaults 0 0' >"$root/etc/fstab"
+  mkdir -p "$root/boot/efi" "$root/srv/archive" "$root/srv/nas"
+  rm -f "$root/etc/systemd/network/lan.network"
+  chroot "$root" systemctl --quiet disable systemd-networkd.service systemd-networkd.socket
+  printf '%s\n' 'auto lo' 'iface lo inet loopback' '' 'auto ens192' 'iface ens192 inet static' \
+    '  address 192.168.7.20/24' '  gateway 192.168.7.1' >"$root/etc/network/interfaces"
+  echo 'nameserver 192.168.7.1' >"$root/etc/resolv.conf"
+  # What MODULES=dep finds on a machine with SATA disks; it would look at this machine's.
+  sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
+  printf '%s\n' ahci sd_mod dm_mod ext4 >>"$root/etc/initramfs-tools/modules"
+  chroot "$root" update-initramfs -u >"$work/initramfs.log" 2>&1 ||
+    { tail -n 5 "$work/initramfs.log" >&2; die "update-initramfs failed"; }
 }
 
 # sql DATABASE: runs standard input's statements (one a line) without starting a server, which
@@ -117,7 +144,7 @@ CHECK
   chmod 755 "$cgi"/*
 }
 
-recipe=$(cat "$(readlink -f "$0")" <(echo "${PACKAGES:-}") | sha256sum | cut -c1-16)
+recipe=$(cat "$(readlink -f "$0")" <(echo "${PACKAGES:-} $layout") | sha256sum | cut -c1-16)
 archive=$cache/debian-$recipe.tar.zst
 if [ -f "$archive" ]; then
   mkdir -p "$root"
@@ -130,5 +157,9 @@ else
   mv -f "$archive.part" "$archive"
 fi
 echo "$name" >"$root/etc/hostname"
-assemble_disk "$root" "$out" "$size"
+if [ "$layout" = lvm ]; then
+  assemble_lvm_disk "$root" "$out" "$size"
+else
+  assemble_disk "$root" "$out" "$size"
+fi
 [ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$out"

@@ -33,8 +33,9 @@ Status start_snapshot(FailoverBench& bench, FailoverDisk& disk) {
 
 // A snapshot that takes no more blocks is given up, and another one begun under another token.
 Status begin_anew(FailoverBench& bench, FailoverDisk& disk) {
-  bench.warnings.push_back(fmt::format("snapshot {} of disk {} failed: all of it is put again",
-                                       disk.snapshot.text(), disk.index));
+  bench.warnings.push_back(
+      fmt::format("snapshot {} of disk {} is of no use: all of it is put again",
+                  disk.snapshot.text(), disk.index));
   RECLO_TRY(bench.cloud.ec2->delete_snapshot(disk.snapshot, bench.cancel));
   RECLO_TRY(os::remove_file(log_path(bench, disk)));
   disk.snapshot = {};
@@ -43,7 +44,8 @@ Status begin_anew(FailoverBench& bench, FailoverDisk& disk) {
 }
 
 Status put_and_wait(FailoverBench& bench, const FailoverDisk& disk) {
-  RECLO_ASSIGN_OR_RETURN(const auto ranges, bench.source->data(disk.index, bench.cancel));
+  RECLO_ASSIGN_OR_RETURN(auto ranges, bench.source->data(disk.index, bench.cancel));
+  for (const disk::Range& range : bench.source->overlay_ranges(disk.index)) ranges.push_back(range);
   SnapshotJob job;
   job.snapshot = disk.snapshot;
   job.spans = block_spans(ranges);
@@ -77,6 +79,20 @@ Status put_disk(FailoverBench& bench, FailoverDisk& disk) {
   RECLO_TRY(bench.save());
   RECLO_KILL_POINT("failover.snapshot_completed");
   return os::remove_file(log_path(bench, disk));
+}
+
+// What is put cold is prepared as a standby is. Blocks of two preparations must not mix: when it
+// came out another one than an interrupted run's, the disks are begun anew.
+Status prepare(FailoverBench& bench) {
+  if (!bench.prepare || bench.record.via != FailoverVia::kCold) return {};
+  RECLO_ASSIGN_OR_RETURN(bench.source, bench.prepare(bench.progress, bench.cancel));
+  if (bench.record.overlay == bench.source->overlay_id()) return {};
+  for (FailoverDisk& disk : bench.record.disks) {
+    if (!disk.snapshot.empty()) RECLO_TRY(begin_anew(bench, disk));
+    disk.completed = false;
+  }
+  bench.record.overlay = bench.source->overlay_id();
+  return bench.save();
 }
 
 Status register_own(FailoverBench& bench) {
@@ -130,6 +146,7 @@ Status ensure_image(FailoverBench& bench) {
   if (record.owns_image() && record.image.empty()) {
     RECLO_TRY(bench.save());  // the disks that plan_failover() laid out
     RECLO_KILL_POINT("failover.disks_noted");
+    RECLO_TRY(prepare(bench));
     for (FailoverDisk& disk : record.disks) {
       if (disk.completed) continue;
       RECLO_TRY_WITH(

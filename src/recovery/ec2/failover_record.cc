@@ -94,7 +94,8 @@ Json encode_request(const FailoverRequest& request) {
           {"wait_timeout_ms", request.wait_timeout_ms},
           {"via", failover_via_name(request.via)},
           {"import_bucket", request.import_bucket},
-          {"operator_cidr", request.operator_cidr}};
+          {"operator_cidr", request.operator_cidr},
+          {"no_prepare", request.no_prepare}};
 }
 
 Result<FailoverVia> read_via(const Json& json) {
@@ -116,6 +117,7 @@ Status decode_request(const Json& json, FailoverRequest& out) {
   RECLO_ASSIGN_OR_RETURN(out.wait_timeout_ms, json_get<int64_t>(json, "wait_timeout_ms"));
   RECLO_ASSIGN_OR_RETURN(out.via, read_via(json));
   RECLO_TRY(read(json, "import_bucket", out.import_bucket));
+  RECLO_ASSIGN_OR_RETURN(out.no_prepare, json_get<bool>(json, "no_prepare"));
   return read(json, "operator_cidr", out.operator_cidr);
 }
 
@@ -282,6 +284,7 @@ Status decode_made(const Json& json, Ec2Instance& out) {
   RECLO_TRY(read_id(json, "image", out.image));
   RECLO_TRY(decode_image_disks(json, out.image_disks));
   RECLO_TRY(decode_disks(json, out.disks));
+  RECLO_TRY(read(json, "overlay", out.overlay));
   RECLO_TRY(read_id(json, "made_group", out.made_group));
   RECLO_TRY(decode_launches(json, out.launches));
   RECLO_TRY(read_id(json, "instance", out.instance));
@@ -349,6 +352,7 @@ std::string encode_ec2_instance(const Ec2Instance& record) {
                   {"image", record.image.text()},
                   {"image_disks", encode_image_disks(record.image_disks)},
                   {"disks", encode_disks(record.disks)},
+                  {"overlay", record.overlay},
                   {"made_group", record.made_group.text()},
                   {"launches", encode_launches(record.launches)},
                   {"instance", record.instance.text()},

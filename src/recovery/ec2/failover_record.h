@@ -50,6 +50,7 @@ struct FailoverRequest {
   FailoverVia via = FailoverVia::kAuto;
   std::string import_bucket;
   std::string operator_cidr;  // who is let in; empty: nobody but the VPN
+  bool no_prepare = false;    // what is put cold is put as it is
   bool operator==(const FailoverRequest&) const = default;
 };
 
@@ -118,6 +119,7 @@ struct Ec2Instance {
   cloud::ImageId image;  // a standby's, or its own (then `disks` are not empty)
   std::vector<ImageDisk> image_disks;
   std::vector<FailoverDisk> disks;
+  std::string overlay;                // what its own image was prepared with; empty: nothing
   cloud::SecurityGroupId made_group;  // empty: none was made
   std::vector<Launch> launches;
 

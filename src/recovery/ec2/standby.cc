@@ -99,7 +99,8 @@ Status StandbyKeeper::begin_attempt(StandbySource& source, StandbyReport& report
           fmt::format("the last standby's recovery point {} is gone, so everything is put again",
                       record_.current->point.short_hex()));
   }
-  if (record_.pending && record_.pending->point == source.point() && !options_.full) {
+  if (record_.pending && record_.pending->point == source.point() &&
+      record_.pending->overlay == source.overlay_id() && !options_.full) {
     bool usable = true;
     for (const StandbyDisk& disk : record_.pending->disks) {
       usable = usable && (lineage || !disk.parent || disk.completed);
@@ -121,11 +122,13 @@ Status StandbyKeeper::begin_attempt(StandbySource& source, StandbyReport& report
   next.point = source.point();
   next.point_time = source.point_time();
   next.attempt = ++record_.attempts;
+  next.overlay = source.overlay_id();
   const std::vector<uint64_t> sizes = source.disk_sizes_bytes();
   for (uint32_t i = 0; i < sizes.size(); ++i) {
     StandbyDisk disk;
     disk.index = i;
     disk.size_bytes = sizes[i];
+    disk.overlay_spans = block_spans(source.overlay_ranges(i));
     if (volume_size_gib(sizes[i]) > cloud::kEbsVolumeGibMax)
       return Error(Code::kUnsupported, fmt::format("disk {} has {}: an EBS volume holds 64 TiB", i,
                                                    format_bytes(sizes[i])));
@@ -140,7 +143,8 @@ Status StandbyKeeper::begin_attempt(StandbySource& source, StandbyReport& report
   return {};
 }
 
-// What is put: all data, or what changed since the parent.
+// What is put: all data, or what changed since the parent, and wherever the parent or this one is
+// not the point's own content.
 Result<std::vector<BlockSpan>> StandbyKeeper::spans_of(StandbySource& source,
                                                        const StandbyDisk& disk,
                                                        const CancelToken& cancel) {
@@ -148,7 +152,17 @@ Result<std::vector<BlockSpan>> StandbyKeeper::spans_of(StandbySource& source,
                          disk.parent
                              ? source.changed_since(record_.current->point, disk.index, cancel)
                              : source.data(disk.index, cancel));
-  return block_spans(ranges);
+  std::vector<disk::Range> all = ranges;
+  for (const disk::Range& range : source.overlay_ranges(disk.index)) all.push_back(range);
+  if (disk.parent)
+    for (const BlockSpan& span : record_.current->disks.at(disk.index).overlay_spans) {
+      const uint64_t begin = uint64_t{span.first} * cloud::kEbsBlockSizeBytes;
+      if (begin < disk.size_bytes)
+        all.push_back(
+            {begin,
+             std::min(uint64_t{span.end} * cloud::kEbsBlockSizeBytes, disk.size_bytes) - begin});
+    }
+  return block_spans(all);
 }
 
 Status StandbyKeeper::refresh_disk(StandbySource& source, size_t index, StandbyReport& report,
@@ -290,7 +304,8 @@ Result<StandbyReport> StandbyKeeper::refresh(StandbySource& source, ProgressSink
                                              const CancelToken& cancel) {
   const Stopwatch watch;
   StandbyReport report;
-  if (record_.current && record_.current->point == source.point() && !options_.full) {
+  if (record_.current && record_.current->point == source.point() &&
+      record_.current->overlay == source.overlay_id() && !options_.full) {
     report.unchanged = true;
   } else {
     RECLO_TRY(begin_attempt(source, report, cancel));

@@ -42,6 +42,10 @@ class StandbySource {
   /// Where it differs from the same disk of an earlier point that it knows.
   virtual Result<std::vector<disk::Range>> changed_since(const PointId& earlier, uint32_t disk,
                                                          const CancelToken& cancel) = 0;
+  /// What prepares the point for EC2 (recovery/guest/prepared_overlay.h); empty: nothing.
+  virtual std::string overlay_id() const { return {}; }
+  /// Where read() gives another content than the point itself has.
+  virtual std::vector<disk::Range> overlay_ranges(uint32_t) const { return {}; }
 };
 
 struct StandbyOptions {

@@ -4,12 +4,42 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "cloud/ebs_client.h"
 
 namespace reclo::recovery {
 namespace {
 
-constexpr uint32_t kStandbyVersion = 1;
+// Version 1 knew no overlays; it is read as having none.
+constexpr uint32_t kStandbyVersion = 2;
 constexpr size_t kOldMax = 1000;
+constexpr size_t kOverlaySpansMax = 200'000;
+
+Json encode_spans(const std::vector<BlockSpan>& spans) {
+  Json out = Json::array();
+  for (const BlockSpan& span : spans) {
+    out.push_back(span.first);
+    out.push_back(span.end);
+  }
+  return out;
+}
+
+Result<std::vector<BlockSpan>> decode_spans(const Json& json) {
+  std::vector<BlockSpan> out;
+  if (detail::json_find(json, "overlay_blocks") == nullptr) return out;
+  RECLO_ASSIGN_OR_RETURN(const Json* list, json_array(json, "overlay_blocks"));
+  if (list->size() % 2 != 0 || list->size() / 2 > kOverlaySpansMax)
+    return Error(Code::kCorruption, "its overlay's blocks are none");
+  for (size_t i = 0; i < list->size(); i += 2) {
+    const Json& first = (*list)[i];
+    const Json& end = (*list)[i + 1];
+    if (!first.is_number_unsigned() || !end.is_number_unsigned() ||
+        end.get<uint64_t>() > uint64_t{cloud::kEbsVolumeGibMax} * 2048 ||
+        first.get<uint64_t>() >= end.get<uint64_t>())
+      return Error(Code::kCorruption, "its overlay's blocks are none");
+    out.push_back({first.get<uint32_t>(), end.get<uint32_t>()});
+  }
+  return out;
+}
 
 Json encode_disk(const StandbyDisk& disk) {
   return {{"index", disk.index},
@@ -17,7 +47,8 @@ Json encode_disk(const StandbyDisk& disk) {
           {"snapshot", disk.snapshot.text()},
           {"parent", disk.parent ? Json(disk.parent->text()) : Json(nullptr)},
           {"completed", disk.completed},
-          {"blocks_put", disk.blocks_put}};
+          {"blocks_put", disk.blocks_put},
+          {"overlay_blocks", encode_spans(disk.overlay_spans)}};
 }
 
 Json encode_one(const Standby& standby) {
@@ -28,6 +59,7 @@ Json encode_one(const Standby& standby) {
           {"attempt", standby.attempt},
           {"boot_mode", standby.boot_mode == cloud::BootMode::kUefi ? "uefi" : "bios"},
           {"image", standby.image.text()},
+          {"overlay", standby.overlay},
           {"disks", std::move(disks)},
           {"refreshed_at", format_time(standby.refreshed_at)},
           {"duration_ms", standby.duration_ms}};
@@ -50,6 +82,7 @@ Result<StandbyDisk> decode_disk(const Json& json) {
   if (!parent.empty()) out.parent = std::move(parent);
   RECLO_ASSIGN_OR_RETURN(out.completed, json_get<bool>(json, "completed"));
   RECLO_ASSIGN_OR_RETURN(out.blocks_put, json_get<uint32_t>(json, "blocks_put"));
+  RECLO_ASSIGN_OR_RETURN(out.overlay_spans, decode_spans(json));
   return out;
 }
 
@@ -69,6 +102,7 @@ Result<Standby> decode_one(const Json& json) {
     return Error(Code::kCorruption, fmt::format("'{}' is no way to boot", boot));
   out.boot_mode = boot == "uefi" ? cloud::BootMode::kUefi : cloud::BootMode::kBios;
   RECLO_ASSIGN_OR_RETURN(out.image, decode_id<cloud::ImageId>(json, "image"));
+  RECLO_ASSIGN_OR_RETURN(out.overlay, json_get_or<std::string>(json, "overlay", ""));
   RECLO_ASSIGN_OR_RETURN(const Json* disks, json_array(json, "disks"));
   if (disks->size() > kDisksPerServerMax)
     return Error(Code::kCorruption, "more disks than a server can have");
@@ -90,7 +124,7 @@ Result<std::optional<Standby>> decode_optional(const Json& json, std::string_vie
 
 Result<StandbyRecord> decode_fields(const Json& json) {
   RECLO_ASSIGN_OR_RETURN(const uint32_t version, json_get<uint32_t>(json, "version"));
-  if (version != kStandbyVersion)
+  if (version == 0 || version > kStandbyVersion)
     return Error(Code::kUnsupported, fmt::format("it is of version {}, this program knows {}",
                                                  version, kStandbyVersion));
   StandbyRecord out;

@@ -15,6 +15,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "cloud/ec2_client.h"
+#include "recovery/ec2/block_span.h"
 
 namespace reclo::recovery {
 
@@ -25,6 +26,7 @@ struct StandbyDisk {
   std::optional<cloud::SnapshotId> parent;  // it is a child of this one
   bool completed = false;
   uint32_t blocks_put = 0;
+  std::vector<BlockSpan> overlay_spans;  // where its content is not the point's own
   bool operator==(const StandbyDisk&) const = default;
 };
 
@@ -35,6 +37,7 @@ struct Standby {
   uint32_t attempt = 0;  // distinguishes client tokens and names of the same point
   cloud::BootMode boot_mode = cloud::BootMode::kBios;
   cloud::ImageId image;
+  std::string overlay;  // the id of what was laid over the point; empty: nothing
   std::vector<StandbyDisk> disks;
   WallTime refreshed_at{};
   int64_t duration_ms = 0;
@@ -53,7 +56,7 @@ struct StandbyRecord {
   bool operator==(const StandbyRecord&) const = default;
 };
 
-inline constexpr size_t kStandbySizeBytesMax = size_t{1} << 20;
+inline constexpr size_t kStandbySizeBytesMax = size_t{16} << 20;
 
 std::string encode_standby(const StandbyRecord& record);
 /// Errors: kCorruption; kUnsupported for a newer version.
