@@ -24,7 +24,8 @@ state = {}
 
 
 def recover(*extra):
-    return reclo.json("recover", "latest:frontdesk", "--no-prepare", "--on", "ec2", *BOOT, *extra, limit_s=lib.BOOT_LIMIT_S + 60)
+    return reclo.json("recover", "latest:frontdesk", "--no-prepare", "--on", "ec2", *BOOT, *extra,
+                      limit_s=lib.BOOT_LIMIT_S + 60)
 
 
 def stop(instance):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Failing over to EC2: from a standby, cold, into a drill; interrupted everywhere, refused, cut off; always one instance.
+"""Failing over to EC2: from a standby, cold, into a drill; interrupted everywhere, refused, cut off: one instance.
 
 The instances of this stand-in do not boot: what is tested here is that there is one, of the right image, in the right
 group, and nothing left when it is deleted.

@@ -41,6 +41,8 @@ Ec2Instance sample() {
   record.image = cloud::ImageId::parse("ami-0b").value();
   record.image_disks = {{"/dev/xvda", cloud::SnapshotId::parse("snap-0a").value()}};
   record.disks = {{0, 12345, 2, cloud::SnapshotId::parse("snap-0a").value(), true, "u", true, "t"}};
+  record.overlay = "0a0b";
+  record.request.no_prepare = true;
   record.made_group = cloud::SecurityGroupId::parse("sg-0e").value();
   record.launches = {{1, "m7i.large", cloud::SubnetId::parse("subnet-0c").value(), "eu-central-1a",
                       record.request.security_groups, "key", "10.0.0.9", "no room"}};
