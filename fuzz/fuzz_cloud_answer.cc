@@ -1,6 +1,8 @@
-// What EC2 answers, and what the state folder says of a standby.
+// What EC2 and Service Quotas answer, and what the state folder says of a standby and a failover.
 #include "base/check.h"
+#include "cloud/quotas_client.h"
 #include "cloud/xml.h"
+#include "recovery/ec2/failover_record.h"
 #include "recovery/ec2/standby_record.h"
 
 using namespace reclo;
@@ -23,6 +25,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (record.ok()) {
     const auto again = recovery::decode_standby(recovery::encode_standby(*record));
     RECLO_CHECK(again.ok() && *again == *record);
+  }
+  ignore_error(cloud::parse_quota(text), "fuzzed");
+  const auto instance = recovery::decode_ec2_instance(text);
+  if (instance.ok()) {
+    const auto again = recovery::decode_ec2_instance(recovery::encode_ec2_instance(*instance));
+    RECLO_CHECK(again.ok() && *again == *instance);
   }
   return 0;
 }

@@ -217,10 +217,9 @@ void add_ec2_options(CLI::App& verb, Ec2Args& ec2) {
   verb.add_option("--via", ec2.via, "auto, standby, cold or import")
       ->check(CLI::IsMember({"auto", "standby", "cold", "import"}))
       ->group(group);
-  verb.add_flag("--no-prepare", ec2.no_prepare, "Without a standby: put the server as it is")
-      ->group(group);
   verb.add_option("--import-bucket", ec2.import_bucket, "Bucket that an import goes through")
       ->group(group);
+  verb.add_flag("--no-prepare", ec2.no_prepare, "Put the server's files as they are")->group(group);
   add_cloud_options(verb, ec2.cloud);
 }
 

@@ -157,4 +157,21 @@ Status run_unprepare(Context& context, const UnprepareArgs& args) {
   return print(out.empty() ? "It was not prepared: nothing to take back\n" : out);
 }
 
+Result<std::unique_ptr<recovery::PreparedSource>> prepare_for_ec2(
+    const Context& context, const RepositoryId& id, const repo::MachineRecord& machine,
+    recovery::StandbySource& point, const crypto::SecretKey& box, ProgressSink& progress,
+    const CancelToken& cancel) {
+  RECLO_ASSIGN_OR_RETURN(const recovery::PrepareRequest request,
+                         prepare_request(context, id, machine));
+  auto result = recovery::prepare_point(request, point, box, progress, cancel);
+  constexpr const char* kWayOut = "`--no-prepare` takes the server as it is";
+  if (!result.ok())
+    return Error(result.error().code(), fmt::format("preparing '{}' for EC2: {} ({})", machine.name,
+                                                    result.error().message(), kWayOut));
+  if (!result->record.verdict.empty())
+    return Error(Code::kUnsupported, fmt::format("'{}' would not start in EC2: {} ({})",
+                                                 machine.name, result->record.verdict, kWayOut));
+  return std::make_unique<recovery::PreparedSource>(point, std::move(result->overlay));
+}
+
 }  // namespace reclo::cli

@@ -54,9 +54,22 @@ Result<recovery::FailoverRequest> request_of(const RecoverArgs& args) {
 struct OpenPoint {
   ReadablePoint readable;
   std::unique_ptr<recovery::PointSource> source;
-  std::unique_ptr<recovery::PreparedSource> prepared;  // when it is put there, prepared
   recovery::ImportTools import;
+  std::unique_ptr<recovery::PreparedSource> prepared;
 };
+
+// Preparing takes a while, so only what is put cold asks for it.
+recovery::PreparePoint preparation(const Context& context, OpenPoint& point) {
+  return [&context, &point](ProgressSink& progress,
+                            const CancelToken& cancel) -> Result<recovery::StandbySource*> {
+    const repo::MachineRecord& machine = point.readable.found.machine;
+    RECLO_ASSIGN_OR_RETURN(
+        point.prepared,
+        prepare_for_ec2(context, point.readable.open.repository->id(), machine, *point.source,
+                        point.readable.box.secret_key, progress, cancel));
+    return static_cast<recovery::StandbySource*>(point.prepared.get());
+  };
+}
 
 Result<std::shared_ptr<store::S3Client>> import_bucket(const Context& context,
                                                        const std::string& bucket,
@@ -100,34 +113,13 @@ Result<std::unique_ptr<OpenPoint>> open_for_ec2(const Context& context, const st
   return out;
 }
 
-recovery::FailoverInputs inputs_of(const OpenPoint* point) {
+recovery::FailoverInputs inputs_of(const Context& context, OpenPoint* point, bool no_prepare) {
   if (point == nullptr) return {};
-  recovery::StandbySource* source = point->source.get();
-  if (point->prepared) source = point->prepared.get();
-  return {source, point->import.bucket ? &point->import : nullptr};
-}
-
-// A standby was prepared when it was made; what is imported is taken as it is.
-Result<bool> puts_point(const Context& context, const OpenPoint& point, recovery::FailoverVia via) {
-  if (via == recovery::FailoverVia::kStandby || via == recovery::FailoverVia::kImport) return false;
-  if (via == recovery::FailoverVia::kCold) return true;
-  const repo::FoundPoint& found = point.readable.found;
-  RECLO_ASSIGN_OR_RETURN(
-      const auto standby,
-      recovery::load_standby(context.options.state_directory,
-                             point.readable.open.repository->id().hex(), found.machine.id));
-  return !standby || !standby->current || standby->current->point != found.point.record.id;
-}
-
-Status prepare_if_put(Context& context, OpenPoint& point,
-                      const recovery::FailoverRequest& request) {
-  RECLO_ASSIGN_OR_RETURN(const bool put, puts_point(context, point, request.via));
-  if (request.no_prepare || !put) return {};
-  const ReadablePoint& readable = point.readable;
-  RECLO_ASSIGN_OR_RETURN(point.prepared, prepare_for_ec2(context, readable.open.repository->id(),
-                                                         readable.found.machine, *point.source,
-                                                         readable.box.secret_key));
-  return {};
+  recovery::FailoverInputs out;
+  out.source = point->source.get();
+  if (point->import.bucket) out.import = &point->import;
+  if (!no_prepare) out.prepare = preparation(context, *point);
+  return out;
 }
 
 std::string address_text(const Ec2Instance& record) {
@@ -201,7 +193,6 @@ Status recover_on_ec2(Context& context, const RecoverArgs& args) {
   RECLO_ASSIGN_OR_RETURN(const cloud::Cloud cloud, open_cloud(context, args.ec2.cloud));
   RECLO_ASSIGN_OR_RETURN(const auto point, open_for_ec2(context, args.point,
                                                         order.request.import_bucket, cloud.region));
-  RECLO_TRY(prepare_if_put(context, *point, order.request));
   const repo::FoundPoint& found = point->readable.found;
   order.name = args.name;
   order.server = found.point.record.server;
@@ -219,7 +210,8 @@ Status recover_on_ec2(Context& context, const RecoverArgs& args) {
   RECLO_ASSIGN_OR_RETURN(
       const recovery::FailoverResult result,
       recovery::fail_over(Ec2InstanceStore(context.options.state_directory), cloud, order,
-                          inputs_of(point.get()), *context.progress, context.cancel));
+                          inputs_of(context, point.get(), args.ec2.no_prepare), *context.progress,
+                          context.cancel));
   return print_failover(context, result, *cloud.meter);
 }
 
@@ -254,12 +246,12 @@ Status resume_ec2(Context& context, const Ec2Instance& record) {
     RECLO_ASSIGN_OR_RETURN(context.options.store, recovery::store_of(record.source));
     RECLO_ASSIGN_OR_RETURN(point, open_for_ec2(context, record.point.hex(),
                                                record.request.import_bucket, cloud.region));
-    RECLO_TRY(prepare_if_put(context, *point, record.request));
   }
   RECLO_ASSIGN_OR_RETURN(
       const recovery::FailoverResult result,
       recovery::resume_failover(Ec2InstanceStore(context.options.state_directory), cloud, record.id,
-                                inputs_of(point.get()), *context.progress, context.cancel));
+                                inputs_of(context, point.get(), record.request.no_prepare),
+                                *context.progress, context.cancel));
   return print_failover(context, result, *cloud.meter);
 }
 

@@ -11,7 +11,6 @@
 #include "cloud/policy.h"
 #include "recovery/ec2/failover_check.h"
 #include "recovery/ec2/point_source.h"
-#include "recovery/ec2/prepared_source.h"
 #include "recovery/ec2/standby.h"
 
 namespace reclo::cli {
@@ -129,8 +128,9 @@ Status run_standby_refresh(Context& context, const StandbyArgs& args) {
                               std::move(map_key), std::move(readable.box));
   std::unique_ptr<recovery::PreparedSource> prepared;
   if (!args.no_prepare) {
-    RECLO_ASSIGN_OR_RETURN(prepared, prepare_for_ec2(context, repository.id(),
-                                                     readable.found.machine, point, box));
+    RECLO_ASSIGN_OR_RETURN(
+        prepared, prepare_for_ec2(context, repository.id(), readable.found.machine, point, box,
+                                  *context.progress, context.cancel));
   }
   recovery::StandbySource& source =
       prepared ? static_cast<recovery::StandbySource&>(*prepared) : point;

@@ -1,7 +1,5 @@
-// What the verbs that start a server elsewhere ask of its preparation. Any thread.
+// What `prepare`, `standby refresh` and `recover --on ec2` ask of a preparation. Any thread.
 #pragma once
-
-#include <memory>
 
 #include "cli/context.h"
 #include "recovery/ec2/prepared_source.h"
@@ -9,15 +7,15 @@
 
 namespace reclo::cli {
 
-/// A preparation of the machine's points for EC2, without extras.
+/// For EC2, with nothing extra.
 Result<recovery::PrepareRequest> prepare_request(const Context& context, const RepositoryId& id,
                                                  const repo::MachineRecord& machine);
 
-/// Prepares `point`, or takes what an earlier preparation made; `point` must outlive the result.
-/// Errors: kUnsupported with the verdict when the server would not start in EC2; those of
-/// recovery::prepare_point(). All name the way out, --no-prepare.
+/// The point with what makes it start in EC2, or why it would not: kUnsupported, naming
+/// --no-prepare. `point` must outlive it.
 Result<std::unique_ptr<recovery::PreparedSource>> prepare_for_ec2(
-    Context& context, const RepositoryId& repository, const repo::MachineRecord& machine,
-    recovery::StandbySource& point, const crypto::SecretKey& box);
+    const Context& context, const RepositoryId& id, const repo::MachineRecord& machine,
+    recovery::StandbySource& point, const crypto::SecretKey& box, ProgressSink& progress,
+    const CancelToken& cancel);
 
 }  // namespace reclo::cli

@@ -40,6 +40,15 @@ bool is_standard_type(std::string_view instance_type) {
          std::string_view("acdhimrtz").find(family.front()) != std::string_view::npos;
 }
 
+Result<double> parse_quota(std::string_view json) {
+  RECLO_ASSIGN_OR_RETURN(const Json answer, parse_json(json, kAction, kAnswerSizeBytesMax));
+  RECLO_ASSIGN_OR_RETURN(const Json* quota, json_object(answer, "Quota"));
+  RECLO_ASSIGN_OR_RETURN(const double value, json_get<double>(*quota, "Value"));
+  if (!std::isfinite(value) || value < 0)
+    return Error(Code::kUnavailable, fmt::format("{} answered a quota of {}", kAction, value));
+  return value;
+}
+
 QuotasClient::QuotasClient(const ServiceOptions& options)
     : service_("servicequotas", options, std::make_shared<net::AdaptiveRate>(kRequestsPerSecond)) {}
 
@@ -61,12 +70,7 @@ Result<double> QuotasClient::quota(const std::string& service, const std::string
   };
   RECLO_ASSIGN_OR_RETURN(const net::HttpResponse response,
                          service_.send(std::move(request), kAction, explain, cancel));
-  RECLO_ASSIGN_OR_RETURN(const Json json, parse_json(as_text(response.body), kAction));
-  RECLO_ASSIGN_OR_RETURN(const Json* quota, json_object(json, "Quota"));
-  RECLO_ASSIGN_OR_RETURN(const double value, json_get<double>(*quota, "Value"));
-  if (!std::isfinite(value) || value < 0)
-    return Error(Code::kUnavailable, fmt::format("{} answered a quota of {}", kAction, value));
-  return value;
+  return parse_quota(as_text(response.body));
 }
 
 }  // namespace reclo::cloud

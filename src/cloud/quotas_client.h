@@ -13,6 +13,9 @@ inline constexpr const char* kStandardVcpusQuota = "L-1216C47A";
 /// Whether an instance type ("m7i.large") counts against that quota.
 bool is_standard_type(std::string_view instance_type);
 
+/// The value in an answer to GetServiceQuota. Errors: kUnavailable, kCorruption.
+Result<double> parse_quota(std::string_view json);
+
 class QuotasClient {
  public:
   explicit QuotasClient(const ServiceOptions& options);

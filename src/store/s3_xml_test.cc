@@ -54,5 +54,14 @@ TEST(S3XmlTest, ReadsErrors) {
   EXPECT_LE(parse_s3_error(as_bytes(loud)).message.size(), 2048u);
 }
 
+TEST(S3XmlTest, ReadsAnUploadsId) {
+  EXPECT_EQ(parse_s3_upload_id(as_bytes("<InitiateMultipartUploadResult><Bucket>b</Bucket>"
+                                        "<UploadId>u-1</UploadId></InitiateMultipartUploadResult>"))
+                .value(),
+            "u-1");
+  for (const char* bad : {"", "<a>", "<a/>", "<a><UploadId/></a>"})
+    EXPECT_EQ(parse_s3_upload_id(as_bytes(bad)).error().code(), Code::kUnavailable) << bad;
+}
+
 }  // namespace
 }  // namespace reclo::store

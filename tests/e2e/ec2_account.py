@@ -24,7 +24,8 @@ class Account:
 
     def groups(self):
         """Those that are not a VPC's own."""
-        return [{"id": one["GroupId"], "ingress": rules(one["IpPermissions"]), "egress": rules(one["IpPermissionsEgress"])}
+        return [{"id": one["GroupId"], "ingress": rules(one["IpPermissions"]),
+                 "egress": rules(one["IpPermissionsEgress"])}
                 for one in self._all_groups() if one["GroupName"] != "default"]
 
     def default_group(self):

@@ -24,7 +24,8 @@ state = {}
 
 
 def recover(*extra):
-    return reclo.json("recover", "latest:frontdesk", "--on", "ec2", *BOOT, *extra, limit_s=lib.BOOT_LIMIT_S + 60)
+    return reclo.json("recover", "latest:frontdesk", "--no-prepare", "--on", "ec2", *BOOT, *extra,
+                      limit_s=lib.BOOT_LIMIT_S + 60)
 
 
 def stop(instance):
@@ -41,7 +42,7 @@ def a_server_writes_and_is_backed_up():
     server.freeze()
     state["point"] = reclo.init() and reclo.backup("frontdesk", disk)
     server.destroy()
-    state["standby"] = reclo.json("standby", "refresh", "--server", "frontdesk")
+    state["standby"] = reclo.json("standby", "refresh", "--no-prepare", "--server", "frontdesk")
 
 
 @story.step

@@ -157,7 +157,7 @@ Result<FailoverResult> run(const Ec2InstanceStore& store, const cloud::Cloud& cl
   const std::string admission = admission_note(found.record.request);
   if (!admission.empty()) warnings.push_back(admission);
   progress.note(fmt::format("instance {}", found.record.id));
-  FailoverBench bench{store,         found.record, cloud,  inputs.source,
+  FailoverBench bench{store,         found.record, cloud,  inputs.source, inputs.prepare,
                       inputs.import, progress,     cancel, warnings};
   Status done = take_steps(bench);
   if (!done.ok()) return note_problem(bench, found.is_new, std::move(done).error());

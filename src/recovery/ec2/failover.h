@@ -40,6 +40,7 @@ struct FailoverOrder {
 struct FailoverInputs {
   StandbySource* source = nullptr;  // needed unless the image is there (needs_recovery_point())
   const ImportTools* import = nullptr;
+  PreparePoint prepare;  // what is put cold; empty: as it is
 };
 
 struct FailoverResult {

@@ -19,12 +19,17 @@ namespace reclo::recovery {
 
 inline constexpr const char* kInstanceTag = "reclo-instance";
 
+/// The recovery point with what makes it start in EC2 laid over; minutes, unless it is cached.
+using PreparePoint =
+    std::function<Result<StandbySource*>(ProgressSink& progress, const CancelToken& cancel)>;
+
 struct FailoverBench {
   const Ec2InstanceStore& store;
   Ec2Instance& record;
   const cloud::Cloud& cloud;
-  StandbySource* source;      // the recovery point; null when the image is there already
-  const ImportTools* import;  // null: no import
+  StandbySource* source;        // the recovery point; null when the image is there already
+  const PreparePoint& prepare;  // before an image is made of it; may be empty
+  const ImportTools* import;    // null: no import
   ProgressSink& progress;
   const CancelToken& cancel;
   std::vector<std::string>& warnings;

@@ -26,18 +26,17 @@ Status start_snapshot(FailoverBench& bench, FailoverDisk& disk) {
                                   format_time(record.point_time));
   start.tags = bench.tags();
   start.client_token = bench.client_token(fmt::format("disk/{}/{}", disk.index, disk.attempt));
-  disk.overlay = bench.source->overlay_id();
   disk.overlay_spans = block_spans(bench.source->overlay_ranges(disk.index));
   RECLO_ASSIGN_OR_RETURN(disk.snapshot, bench.cloud.ebs->start(start, bench.cancel));
   RECLO_KILL_POINT("failover.snapshot_started");
   return bench.save();
 }
 
-// A snapshot that takes no more blocks, or holds the wrong ones, is given up, and another one begun
-// under another token.
-Status begin_anew(FailoverBench& bench, FailoverDisk& disk, std::string_view why) {
-  bench.warnings.push_back(fmt::format("snapshot {} of disk {} {}: all of it is put again",
-                                       disk.snapshot.text(), disk.index, why));
+// A snapshot that takes no more blocks is given up, and another one begun under another token.
+Status begin_anew(FailoverBench& bench, FailoverDisk& disk) {
+  bench.warnings.push_back(
+      fmt::format("snapshot {} of disk {} is of no use: all of it is put again",
+                  disk.snapshot.text(), disk.index));
   RECLO_TRY(bench.cloud.ec2->delete_snapshot(disk.snapshot, bench.cancel));
   RECLO_TRY(os::remove_file(log_path(bench, disk)));
   disk.snapshot = {};
@@ -47,7 +46,8 @@ Status begin_anew(FailoverBench& bench, FailoverDisk& disk, std::string_view why
 }
 
 Status put_and_wait(FailoverBench& bench, const FailoverDisk& disk) {
-  RECLO_ASSIGN_OR_RETURN(const auto ranges, bench.source->data(disk.index, bench.cancel));
+  RECLO_ASSIGN_OR_RETURN(auto ranges, bench.source->data(disk.index, bench.cancel));
+  for (const disk::Range& range : bench.source->overlay_ranges(disk.index)) ranges.push_back(range);
   SnapshotJob job;
   job.snapshot = disk.snapshot;
   job.spans = block_spans(ranges);
@@ -68,7 +68,7 @@ Status put_disk(FailoverBench& bench, FailoverDisk& disk) {
     if (!disk.snapshot.empty()) {
       const auto known = bench.cloud.ec2->snapshot(disk.snapshot, bench.cancel);
       if (!known.ok() && known.error().code() != Code::kNotFound) return known.error();
-      if (!known.ok() || known->state == "error") RECLO_TRY(begin_anew(bench, disk, "failed"));
+      if (!known.ok() || known->state == "error") RECLO_TRY(begin_anew(bench, disk));
     }
     if (disk.snapshot.empty()) RECLO_TRY(start_snapshot(bench, disk));
     const Status put = put_and_wait(bench, disk);
@@ -83,13 +83,18 @@ Status put_disk(FailoverBench& bench, FailoverDisk& disk) {
   return os::remove_file(log_path(bench, disk));
 }
 
-// A server is prepared as a whole: what an earlier run put with another preparation is put again.
-Status drop_other_preparations(FailoverBench& bench) {
-  if (bench.record.via == FailoverVia::kImport) return {};
-  for (FailoverDisk& disk : bench.record.disks)
-    if (!disk.snapshot.empty() && disk.overlay != bench.source->overlay_id())
-      RECLO_TRY(begin_anew(bench, disk, "was prepared otherwise"));
-  return {};
+// What is put cold is prepared as a standby is. Blocks of two preparations must not mix: when it
+// came out another one than an interrupted run's, the disks are begun anew.
+Status prepare(FailoverBench& bench) {
+  if (!bench.prepare || bench.record.via != FailoverVia::kCold) return {};
+  RECLO_ASSIGN_OR_RETURN(bench.source, bench.prepare(bench.progress, bench.cancel));
+  if (bench.record.overlay == bench.source->overlay_id()) return {};
+  for (FailoverDisk& disk : bench.record.disks) {
+    if (!disk.snapshot.empty()) RECLO_TRY(begin_anew(bench, disk));
+    disk.completed = false;
+  }
+  bench.record.overlay = bench.source->overlay_id();
+  return bench.save();
 }
 
 Status register_own(FailoverBench& bench) {
@@ -143,7 +148,7 @@ Status ensure_image(FailoverBench& bench) {
   if (record.owns_image() && record.image.empty()) {
     RECLO_TRY(bench.save());  // the disks that plan_failover() laid out
     RECLO_KILL_POINT("failover.disks_noted");
-    RECLO_TRY(drop_other_preparations(bench));
+    RECLO_TRY(prepare(bench));
     for (FailoverDisk& disk : record.disks) {
       if (disk.completed) continue;
       RECLO_TRY_WITH(

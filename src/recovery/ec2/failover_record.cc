@@ -147,7 +147,6 @@ Json encode_disks(const std::vector<FailoverDisk>& disks) {
                    {"size_bytes", disk.size_bytes},
                    {"attempt", disk.attempt},
                    {"snapshot", disk.snapshot.text()},
-                   {"overlay", disk.overlay},
                    {"overlay_blocks", encode_block_spans(disk.overlay_spans)},
                    {"completed", disk.completed},
                    {"upload_id", disk.upload_id},
@@ -166,7 +165,6 @@ Status decode_disks(const Json& json, std::vector<FailoverDisk>& out) {
     RECLO_ASSIGN_OR_RETURN(disk.size_bytes, json_get<uint64_t>(entry, "size_bytes"));
     RECLO_ASSIGN_OR_RETURN(disk.attempt, json_get<uint32_t>(entry, "attempt"));
     RECLO_TRY(read_id(entry, "snapshot", disk.snapshot));
-    RECLO_TRY(read(entry, "overlay", disk.overlay));
     RECLO_ASSIGN_OR_RETURN(disk.overlay_spans, decode_block_spans(entry, "overlay_blocks"));
     RECLO_ASSIGN_OR_RETURN(disk.completed, json_get<bool>(entry, "completed"));
     RECLO_TRY(read(entry, "upload_id", disk.upload_id));
@@ -289,6 +287,7 @@ Status decode_made(const Json& json, Ec2Instance& out) {
   RECLO_TRY(read_id(json, "image", out.image));
   RECLO_TRY(decode_image_disks(json, out.image_disks));
   RECLO_TRY(decode_disks(json, out.disks));
+  RECLO_TRY(read(json, "overlay", out.overlay));
   RECLO_TRY(read_id(json, "made_group", out.made_group));
   RECLO_TRY(decode_launches(json, out.launches));
   RECLO_TRY(read_id(json, "instance", out.instance));
@@ -356,6 +355,7 @@ std::string encode_ec2_instance(const Ec2Instance& record) {
                   {"image", record.image.text()},
                   {"image_disks", encode_image_disks(record.image_disks)},
                   {"disks", encode_disks(record.disks)},
+                  {"overlay", record.overlay},
                   {"made_group", record.made_group.text()},
                   {"launches", encode_launches(record.launches)},
                   {"instance", record.instance.text()},

@@ -51,7 +51,7 @@ struct FailoverRequest {
   FailoverVia via = FailoverVia::kAuto;
   std::string import_bucket;
   std::string operator_cidr;  // who is let in; empty: nobody but the VPN
-  bool no_prepare = false;    // put the server as it is
+  bool no_prepare = false;    // what is put cold is put as it is
   bool operator==(const FailoverRequest&) const = default;
 };
 
@@ -72,8 +72,7 @@ struct FailoverDisk {
   uint64_t size_bytes = 0;
   uint32_t attempt = 1;        // in the client token: a snapshot that failed is begun anew
   cloud::SnapshotId snapshot;  // empty: not started yet
-  std::string overlay;         // the id of what is laid over the point in it; empty: nothing
-  std::vector<BlockSpan> overlay_spans;  // where
+  std::vector<BlockSpan> overlay_spans;  // where it was prepared: not the point's own content
   bool completed = false;
   std::string upload_id;  // of a multipart upload that goes on, or was cut
   bool uploaded = false;
@@ -122,6 +121,7 @@ struct Ec2Instance {
   cloud::ImageId image;  // a standby's, or its own (then `disks` are not empty)
   std::vector<ImageDisk> image_disks;
   std::vector<FailoverDisk> disks;
+  std::string overlay;                // what its own image was prepared with; empty: nothing
   cloud::SecurityGroupId made_group;  // empty: none was made
   std::vector<Launch> launches;
 

@@ -104,7 +104,8 @@ Status stop_failover(const Ec2InstanceStore& store, const cloud::Cloud& cloud,
   RECLO_ASSIGN_OR_RETURN(const os::FileLock lock, store.lock(id));
   RECLO_ASSIGN_OR_RETURN(Ec2Instance record, store.load(id));
   std::vector<std::string> warnings;
-  FailoverBench bench{store, record, cloud, nullptr, import, progress, cancel, warnings};
+  const PreparePoint none;
+  FailoverBench bench{store, record, cloud, nullptr, none, import, progress, cancel, warnings};
   const Status done = options.remove ? remove_all(bench) : stop_all(bench, options.force);
   for (const std::string& warning : warnings) log_warning("{}", warning);
   if (done.ok()) return {};

@@ -10,6 +10,7 @@ namespace {
 
 constexpr auto kPollInterval = std::chrono::seconds(2);
 constexpr auto kImportPatience = std::chrono::hours(6);
+constexpr auto kCancelPatience = std::chrono::minutes(10);
 
 std::string vhd_path(const FailoverBench& bench, const FailoverDisk& disk) {
   return os::join_path(bench.store.folder(bench.record.id), fmt::format("disk-{}.vhd", disk.index));
@@ -90,6 +91,26 @@ Status await_import(FailoverBench& bench, FailoverDisk& disk) {
   }
 }
 
+// Cancels it and sees it ended: one that was about to finish leaves a snapshot, which carries no
+// tag by which it could be found.
+Status end_import(FailoverBench& bench, FailoverDisk& disk) {
+  RECLO_TRY(bench.cloud.ec2->cancel_import_task(disk.import_task, bench.cancel));
+  const CancelToken deadline = bench.cancel.with_timeout(kCancelPatience);
+  for (;;) {
+    const auto task = bench.cloud.ec2->import_task(disk.import_task, bench.cancel);
+    if (!task.ok() && task.error().code() == Code::kNotFound) return {};
+    RECLO_TRY(task);
+    if (task->snapshot) {
+      disk.snapshot = *task->snapshot;
+      return bench.save();
+    }
+    if (task->status != "active" && task->status != "deleting" && task->status != "cancelling")
+      return {};
+    RECLO_TRY_WITH(deadline.sleep_for(kPollInterval),
+                   fmt::format("import {} does not end", disk.import_task));
+  }
+}
+
 }  // namespace
 
 Status import_disk(FailoverBench& bench, FailoverDisk& disk) {
@@ -110,12 +131,15 @@ Status import_disk(FailoverBench& bench, FailoverDisk& disk) {
 }
 
 Status remove_import(FailoverBench& bench, FailoverDisk& disk, store::S3Client* bucket) {
-  if (!disk.import_task.empty() && disk.snapshot.empty()) {
-    RECLO_TRY(bench.cloud.ec2->cancel_import_task(disk.import_task, bench.cancel));
-    const auto task = bench.cloud.ec2->import_task(disk.import_task, bench.cancel);
-    if (task.ok() && task->snapshot) disk.snapshot = *task->snapshot;
-    if (!task.ok() && task.error().code() != Code::kNotFound) return task.error();
+  if (disk.uploaded && disk.import_task.empty()) {
+    // Perhaps it was asked for and the answer lost: the same token tells its id. A task that only
+    // begins now is cancelled like any other.
+    const Status asked = ask(bench, disk);
+    if (!asked.ok() && asked.error().code() != Code::kInvalidArgument &&
+        asked.error().code() != Code::kNotFound)
+      return asked;
   }
+  if (!disk.import_task.empty() && disk.snapshot.empty()) RECLO_TRY(end_import(bench, disk));
   RECLO_TRY(os::remove_file(vhd_path(bench, disk)));
   if (bucket == nullptr || disk.completed) return {};
   if (!disk.upload_id.empty())
