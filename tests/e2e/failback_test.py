@@ -282,7 +282,7 @@ def a_target_that_does_not_hold_what_was_written_is_found_and_mended():
 def abandoned_it_leaves_nothing_in_the_cloud():
     reclo.run("failback", "abandon", "--yes")
     check_snapshots([])
-    check_equal([one["state"] for one in reclo.json("failback", "status")], ["done", "done", "abandoned"], "states")
+    check_equal([one["state"] for one in reclo.json("failback", "status")], ["done", "done", "done", "abandoned"], "states")
     reclo.run("failback", "cutover", "--yes", expect=3)
 
 
@@ -310,7 +310,7 @@ def blocks_that_a_preparation_changed_come_home_with_the_first_round():
         target.unlink(missing_ok=True)
     record, = reclo.state.rglob("standby.json")
     standby = json.loads(record.read_text())
-    standby["current"]["disks"][0]["overlay_spans"] = [[5, 7], [159, 160]]  # 159 reads as zeros
+    standby["current"]["disks"][0]["overlay_blocks"] = [5, 7, 159, 160]  # 159 reads as zeros
     record.write_text(json.dumps(standby))
     server_writes(0, 6, 9)
     check_equal(blocks(seed()), [4, 0], "blocks of the first round: those, and what the server wrote")
