@@ -115,7 +115,7 @@ def without_them_it_is_refreshed_to_the_point_itself():
 @story.step
 def it_starts_from_nvme_and_answers():
     guest = story.guest(restored, memory_mib=512, firmware="uefi", bus="nvme")
-    guest.wait("/cgi-bin/check", limit_s=700)
+    guest.wait(limit_s=700)  # the rows: the database is up too
     guest.put("a row written elsewhere")
     check_equal(guest.rows(), ["a row written elsewhere"], "rows")
     console = guest.console.read_text(errors="replace")
