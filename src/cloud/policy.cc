@@ -15,12 +15,11 @@ std::vector<std::string> standby_actions() {
   return {"ebs:StartSnapshot",      "ebs:PutSnapshotBlock", "ebs:CompleteSnapshot",
           "ebs:ListSnapshotBlocks", "ebs:GetSnapshotBlock", "ec2:DescribeSnapshots",
           "ec2:DeleteSnapshot",     "ec2:CreateTags",       "ec2:RegisterImage",
-          "ec2:DescribeImages",     "ec2:DeregisterImage"};
+          "ec2:DescribeImages",     "ec2:DeregisterImage",  "ec2:DescribeInstances"};
 }
 
 std::vector<std::string> failover_actions() {
   return {"ec2:RunInstances",
-          "ec2:DescribeInstances",
           "ec2:DescribeInstanceTypes",
           "ec2:StartInstances",
           "ec2:StopInstances",

@@ -14,7 +14,6 @@ namespace {
 
 constexpr uint32_t kMarkerVersion = 1;
 constexpr size_t kDmiSizeBytesMax = 4096;
-constexpr const char* kUserDataPath = "/etc/reclo/clone.json";  // cloud-init, from EC2's user data
 constexpr const char* kFwCfgPath = "/sys/firmware/qemu_fw_cfg/by_name/opt/reclo/recovered/raw";
 constexpr const char* kSmbiosStringsPath = "/sys/firmware/dmi/entries/11-0/raw";
 constexpr std::string_view kSmbiosWord = "reclo-instance:";
@@ -105,7 +104,7 @@ backup::IdentityClaim look_at_this_machine(const IdentityPlaces& places) {
     if (os::path_exists(places.marker_path)) claim.copy = copy_of(places.marker_path);
     return claim;
   }
-  for (const char* path : {kCloneMarkerPath, kUserDataPath, kFwCfgPath})
+  for (const char* path : {kCloneMarkerPath, kUserDataMarkerPath, kFwCfgPath})
     if (!claim.copy && os::path_exists(places.root + path))
       claim.copy = copy_of(places.root + path);
   const auto strings = os::read_file(places.root + kSmbiosStringsPath, kDmiSizeBytesMax);

@@ -18,6 +18,8 @@
 namespace reclo::recovery {
 
 inline constexpr const char* kCloneMarkerPath = "/etc/reclo/recovered.json";
+/// What cloud-init makes of a failover's user data.
+inline constexpr const char* kUserDataMarkerPath = "/etc/reclo/clone.json";
 inline constexpr const char* kCloneMarkerFwCfg = "opt/reclo/recovered";
 inline constexpr size_t kCloneMarkerSizeBytesMax = size_t{64} << 10;
 

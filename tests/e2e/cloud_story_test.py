@@ -71,7 +71,7 @@ def it_comes_home_in_rounds():
     """The repaired machine's disk still holds what the server was before it was lost."""
     reclo.run("restore", state["point"], "--to", home_disk)
     first = reclo.json("failback", "seed", "--instance", state["instance"], "--to", home_disk, limit_s=900)
-    check_equal(first["base_fetched_bytes"], 0, "fetched of what the disk held")
+    check_equal(first["base"]["fetched_bytes"], 0, "fetched of what the disk held")
     moved = sum(each["blocks"] for each in first["rounds"])
     check(0 < moved < 2000, f"{moved} blocks came home in the first round")
     office().put("invoice 2003: while it was being brought home")

@@ -139,6 +139,21 @@ def a_lost_lineage_is_said_and_costs_a_full_one():
 
 
 @story.step
+def a_standby_that_runs_is_kept_for_its_way_home():
+    before = reclo.json("standby", "status", "--server", "files")["current"]
+    started = rig.ec2("run_instances", ImageId=before["image"], MinCount=1, MaxCount=1, InstanceType="t3.small")
+    disks[0].scatter(3)
+    write_boot_sector()
+    back_up()
+    report = refresh()
+    check(any("is kept" in warning for warning in report["warnings"]), f"not said: {report['warnings']}")
+    check_equal(rig.inventory()["images"], sorted([before["image"], report["image"]]), "images in the account")
+    rig.ec2("terminate_instances", InstanceIds=[started["Instances"][0]["InstanceId"]])
+    check(refresh()["unchanged"], "the same point was put again")
+    check_standby(report)
+
+
+@story.step
 def killed_at_every_step_it_goes_on():
     names = set()
     for source in (ROOT / "src/recovery/ec2").glob("*.cc"):

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "recovery/clone_marker.h"
 #include "recovery/ec2/block_span_json.h"
 
 namespace reclo::recovery {
@@ -427,7 +428,7 @@ std::string clone_user_data(const Ec2Instance& record) {
                        {"instance", record.id},
                        {"recovered_at", format_time(record.created_at)},
                        {"drill", record.request.drill}};
-  const Json config = {{"write_files", Json::array({{{"path", "/etc/reclo/clone.json"},
+  const Json config = {{"write_files", Json::array({{{"path", kUserDataMarkerPath},
                                                      {"permissions", "0644"},
                                                      {"content", dump_json(marker, 2) + "\n"}}})}};
   return "#cloud-config\n" + dump_json(config, 2) + "\n";

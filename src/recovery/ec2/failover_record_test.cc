@@ -40,7 +40,8 @@ Ec2Instance sample() {
   record.boot_mode = cloud::BootMode::kUefi;
   record.image = cloud::ImageId::parse("ami-0b").value();
   record.image_disks = {{"/dev/xvda", cloud::SnapshotId::parse("snap-0a").value()}};
-  record.disks = {{0, 12345, 2, cloud::SnapshotId::parse("snap-0a").value(), true, "u", true, "t"}};
+  record.disks = {
+      {0, 12345, 2, cloud::SnapshotId::parse("snap-0a").value(), {{3, 9}}, true, "u", true, "t"}};
   record.overlay = "0a0b";
   record.request.no_prepare = true;
   record.made_group = cloud::SecurityGroupId::parse("sg-0e").value();

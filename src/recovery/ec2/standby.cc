@@ -16,10 +16,6 @@
 namespace reclo::recovery {
 namespace {
 
-constexpr const char* kRecordFile = "standby.json";
-constexpr const char* kMachineTag = "reclo-machine";
-constexpr const char* kKeeperTag = "reclo-keeper";
-
 std::string folder_of(const std::string& state_directory, const std::string& repository,
                       const std::string& machine) {
   return os::join_path(os::join_path(os::join_path(state_directory, "standby"), repository),
@@ -34,8 +30,8 @@ std::string client_token(const StandbyRecord& record, const Standby& standby, ui
 }
 
 Result<StandbyRecord> read_record(const std::string& folder) {
-  RECLO_ASSIGN_OR_RETURN(const Bytes text,
-                         os::read_file(os::join_path(folder, kRecordFile), kStandbySizeBytesMax));
+  RECLO_ASSIGN_OR_RETURN(const Bytes text, os::read_file(os::join_path(folder, kStandbyRecordFile),
+                                                         kStandbySizeBytesMax));
   return decode_standby(as_text(text));
 }
 
@@ -53,7 +49,7 @@ Result<StandbyKeeper> StandbyKeeper::open(cloud::EbsClient& ebs, cloud::Ec2Clien
                  fmt::format("another refresh of the standby of '{}' is running", options.server));
   }
   StandbyKeeper keeper(ebs, ec2, std::move(options), folder, std::move(lock).value());
-  if (os::path_exists(os::join_path(folder, kRecordFile))) {
+  if (os::path_exists(os::join_path(folder, kStandbyRecordFile))) {
     RECLO_ASSIGN_OR_RETURN(keeper.record_, read_record(folder));
     if (keeper.record_.region != ec2.options().region)
       return Error(Code::kConflict,
@@ -69,7 +65,7 @@ Result<StandbyKeeper> StandbyKeeper::open(cloud::EbsClient& ebs, cloud::Ec2Clien
 }
 
 Status StandbyKeeper::save() {
-  return os::write_file_durably(os::join_path(folder_, kRecordFile),
+  return os::write_file_durably(os::join_path(folder_, kStandbyRecordFile),
                                 as_bytes(encode_standby(record_)));
 }
 
@@ -80,11 +76,11 @@ std::string StandbyKeeper::log_path(const cloud::SnapshotId& snapshot) const {
 cloud::Tags StandbyKeeper::tags(const Standby& standby) const {
   return {{"Name", fmt::format("reclo standby of {}", record_.server)},
           {"reclo-repository", options_.repository},
-          {kMachineTag, record_.machine.hex()},
+          {kStandbyMachineTag, record_.machine.hex()},
           {"reclo-server", record_.server},
           {"reclo-point", standby.point.hex()},
           {"reclo-role", "standby"},
-          {kKeeperTag, record_.keeper}};
+          {kStandbyKeeperTag, record_.keeper}};
 }
 
 // Goes on with the interrupted attempt when it is for this point and its snapshots still take
@@ -324,83 +320,18 @@ Result<StandbyReport> StandbyKeeper::refresh(StandbySource& source, ProgressSink
   }
   report.standby = *record_.current;
   // The new standby stands: what goes wrong with the old ones is said and tried again next time.
-  for (const Status& cleaned : {remove_old(cancel), remove_strangers(record_.keeper, cancel)})
+  for (const Status& cleaned :
+       {remove_old(report.warnings, cancel), remove_strangers(record_.keeper, cancel)})
     if (!cleaned.ok()) report.warnings.push_back(cleaned.error().message());
   return report;
-}
-
-Status StandbyKeeper::remove(const Standby& standby, const CancelToken& cancel) {
-  if (!standby.image.empty()) RECLO_TRY(ec2_.deregister_image(standby.image, cancel));
-  for (const StandbyDisk& disk : standby.disks) {
-    if (disk.snapshot.empty()) continue;
-    RECLO_TRY(ec2_.delete_snapshot(disk.snapshot, cancel));
-    RECLO_TRY(os::remove_file(log_path(disk.snapshot)));
-  }
-  return {};
-}
-
-Status StandbyKeeper::remove_old(const CancelToken& cancel) {
-  Status first_failure;
-  // Interrupted attempts have no image and are no use to keep.
-  std::vector<Standby> kept;
-  size_t usable = static_cast<size_t>(
-      std::count_if(record_.old.begin(), record_.old.end(),
-                    [](const Standby& standby) { return !standby.image.empty(); }));
-  for (const Standby& standby : record_.old) {
-    const bool keep = !standby.image.empty() && usable <= options_.keep_old;
-    if (!standby.image.empty()) --usable;
-    const Status gone = keep ? Status() : remove(standby, cancel);
-    if (keep || !gone.ok()) kept.push_back(standby);
-    if (!gone.ok() && first_failure.ok()) first_failure = gone;
-  }
-  if (kept != record_.old) {
-    record_.old = std::move(kept);
-    RECLO_TRY(save());
-  }
-  return first_failure;
-}
-
-// Snapshots and images with our tags that no attempt knows: started, and this machine died before
-// their ids could be noted. Without a keeper also those of other machines that kept this standby.
-Status StandbyKeeper::remove_strangers(const std::string& keeper, const CancelToken& cancel) {
-  std::set<std::string> known;
-  const auto remember = [&](const Standby& standby) {
-    known.insert(standby.image.text());
-    for (const StandbyDisk& disk : standby.disks) known.insert(disk.snapshot.text());
-  };
-  if (record_.current) remember(*record_.current);
-  if (record_.pending) remember(*record_.pending);
-  for (const Standby& standby : record_.old) remember(standby);
-  cloud::Filters ours = {{fmt::format("tag:{}", kMachineTag), {record_.machine.hex()}},
-                         {"tag:reclo-repository", {options_.repository}},
-                         {"tag:reclo-role", {"standby"}}};
-  if (!keeper.empty()) ours.push_back({fmt::format("tag:{}", kKeeperTag), {keeper}});
-  RECLO_ASSIGN_OR_RETURN(const auto images, ec2_.images(ours, cancel));
-  for (const cloud::Image& image : images)
-    if (!known.contains(image.id.text())) RECLO_TRY(ec2_.deregister_image(image.id, cancel));
-  RECLO_ASSIGN_OR_RETURN(const auto snapshots, ec2_.snapshots(ours, cancel));
-  for (const cloud::Snapshot& snapshot : snapshots)
-    if (!known.contains(snapshot.id.text())) RECLO_TRY(ec2_.delete_snapshot(snapshot.id, cancel));
-  return {};
-}
-
-Status StandbyKeeper::drop(const CancelToken& cancel) {
-  for (std::optional<Standby>* standby : {&record_.pending, &record_.current}) {
-    if (*standby) record_.old.push_back(**standby);
-    standby->reset();
-  }
-  RECLO_TRY(save());
-  options_.keep_old = 0;
-  RECLO_TRY(remove_old(cancel));
-  RECLO_TRY(remove_strangers("", cancel));
-  return os::remove_file(os::join_path(folder_, kRecordFile));
 }
 
 Result<std::optional<StandbyRecord>> load_standby(const std::string& state_directory,
                                                   const std::string& repository,
                                                   const MachineId& machine) {
   const std::string folder = folder_of(state_directory, repository, machine.hex());
-  if (!os::path_exists(os::join_path(folder, kRecordFile))) return std::optional<StandbyRecord>();
+  if (!os::path_exists(os::join_path(folder, kStandbyRecordFile)))
+    return std::optional<StandbyRecord>();
   RECLO_ASSIGN_OR_RETURN(StandbyRecord record, read_record(folder));
   return std::optional<StandbyRecord>(std::move(record));
 }

@@ -7,7 +7,7 @@
 //   standby.json names the attempt ─▶ snapshots are started with that attempt's client token ─▶
 //   their ids are noted ─▶ blocks are put, each noted after it was acknowledged ─▶ completed ─▶ the
 //   image is registered under the attempt's name ─▶ standby.json makes it current ─▶ the old one is
-//   removed.
+//   removed, unless an instance that was started from it still is on its way home.
 // A crash anywhere leaves either the attempt in standby.json, or tagged snapshots of an attempt
 // that it does not know, which the next refresh removes.
 #pragma once
@@ -25,6 +25,10 @@
 #include "recovery/ec2/standby_record.h"
 
 namespace reclo::recovery {
+
+inline constexpr const char* kStandbyRecordFile = "standby.json";
+inline constexpr const char* kStandbyMachineTag = "reclo-machine";
+inline constexpr const char* kStandbyKeeperTag = "reclo-keeper";
 
 /// A recovery point's disks, readable; what a refresh needs to know of the repository.
 class StandbySource {
@@ -103,7 +107,10 @@ class StandbyKeeper {
   Status find_boot_mode(StandbySource& source, const CancelToken& cancel);
   Status register_image(const CancelToken& cancel);
   Status remove(const Standby& standby, const CancelToken& cancel);
-  Status remove_old(const CancelToken& cancel);
+  Result<std::optional<cloud::Instance>> user_of(const Standby& standby, const CancelToken& cancel);
+  Result<bool> remove_unless_used(const Standby& standby, std::vector<std::string>& notes,
+                                  const CancelToken& cancel);
+  Status remove_old(std::vector<std::string>& notes, const CancelToken& cancel);
   Status remove_strangers(const std::string& keeper, const CancelToken& cancel);
   cloud::Tags tags(const Standby& standby) const;
   std::string log_path(const cloud::SnapshotId& snapshot) const;

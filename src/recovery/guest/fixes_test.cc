@@ -114,6 +114,14 @@ TEST_F(FixesTest, WhatWasPreparedIsTakenBackByteForByte) {
   EXPECT_TRUE(take_back_changes(files)->restored.empty());
 }
 
+TEST_F(FixesTest, AtHomeItIsNoCopyAnyMore) {
+  run();
+  files.put("/etc/reclo/clone.json", "{}");  // cloud-init made it of the failover's user data
+  EXPECT_THAT(take_back_changes(files)->restored, ::testing::Contains("/etc/reclo/clone.json"));
+  EXPECT_EQ(files.all().count("/etc/reclo/clone.json"), 0u);
+  EXPECT_EQ(files.all().count("/etc/reclo/recovered.json"), 0u);
+}
+
 TEST_F(FixesTest, WhatTheServerChangedItselfIsLeft) {
   files.put("/etc/fstab", "/dev/sda1 /boot/efi vfat defaults 0 1\n");
   run();

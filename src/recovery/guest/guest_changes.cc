@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "crypto/hash.h"
 #include "os/file.h"
+#include "recovery/clone_marker.h"
 
 namespace reclo::recovery {
 namespace {
@@ -281,6 +282,13 @@ Result<std::string> take_back(GuestFiles& files, const GuestChange& change) {
 
 Result<UnprepareReport> take_back_changes(GuestFiles& files) {
   UnprepareReport report;
+  // Nobody's change is in the list that the guest itself made: at home it would take itself for a
+  // copy, and refuse its own backups.
+  RECLO_ASSIGN_OR_RETURN(const bool is_marked, exists(files, kUserDataMarkerPath));
+  if (is_marked) {
+    RECLO_TRY(files.remove(kUserDataMarkerPath));
+    report.restored.push_back(kUserDataMarkerPath);
+  }
   RECLO_ASSIGN_OR_RETURN(const auto text, read_text(files, kPreparedManifest));
   if (!text) return report;
   RECLO_ASSIGN_OR_RETURN(const auto changes, decode_changes(*text));
