@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs every test of the project and counts them; called by ./test, which installs what they need.
 
-Parts, in order: unit (CTest, release build), suites (tests/{integration,e2e,crash,compat}/*_test.{py,sh}),
-asan and tsan (CTest in the sanitizer builds), fuzz (each target for a few seconds).
+Parts, in order: unit (CTest, release build), suites (tests/{integration,e2e,crash,compat}/*_test.{py,sh}, two at
+a time: they mostly wait for guests and servers), asan and tsan (CTest in the sanitizer builds), fuzz (each
+target for a few seconds).
 
 A suite is a program that prints one line a test, `PASS name`, `FAIL name: why` or `SKIP name: why`, and
 ends with 0 when none failed. Two comments near its top are read here: `time-limit: SECONDS` (default
@@ -16,8 +17,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -32,7 +35,18 @@ CLEANUP_LIMIT_S = 30
 SHOWN_LOG_LINES = 60
 # The thread sanitizer is slow to build; these modules are where several threads share state.
 TSAN_MODULES = ("base", "net", "store", "cloud", "backup", "image")
+SUITES_AT_ONCE = 2
 RESULT_LINE = re.compile(r"^(PASS|FAIL|SKIP) (\S.*)$")
+
+held = threading.local()  # what a suite beside others has to say, until it has ended
+
+
+def say(text):
+    """Prints a line; a suite's lines stay together."""
+    if getattr(held, "lines", None) is None:
+        print(text, flush=True)
+    else:
+        held.lines.append(text)
 
 
 @dataclass
@@ -45,7 +59,7 @@ class Counts:
     def fail(self, name, why):
         self.failed += 1
         self.failures.append(f"{name}: {why}")
-        print(f"  FAIL {name}: {why}", flush=True)
+        say(f"  FAIL {name}: {why}")
 
     def add(self, other):
         self.passed += other.passed
@@ -60,10 +74,10 @@ class Counts:
 def show_log(path):
     """Prints the end of a failing part's log, so that CI's output alone tells what happened."""
     lines = path.read_text(errors="replace").splitlines()
-    print(f"  --- {path.relative_to(ROOT)}, its last {min(len(lines), SHOWN_LOG_LINES)} lines ---")
+    say(f"  --- {path.relative_to(ROOT)}, its last {min(len(lines), SHOWN_LOG_LINES)} lines ---")
     for line in lines[-SHOWN_LOG_LINES:]:
-        print("  | " + line)
-    print("  ---", flush=True)
+        say("  | " + line)
+    say("  ---")
 
 
 def run_logged(command, log_path, time_limit_s, env=None, on_line=None):
@@ -179,6 +193,11 @@ def suite_setting(path, pattern):
     return re.search(pattern, head)
 
 
+def suite_limit_s(path):
+    limit = suite_setting(path, r"time-limit: (\d+)")
+    return int(limit.group(1)) if limit else DEFAULT_TIME_LIMIT_S
+
+
 def run_reporting(name, command, log, limit_s, env):
     """Runs a program that prints PASS, FAIL and SKIP lines, and counts them."""
     counts = Counts()
@@ -191,10 +210,10 @@ def run_reporting(name, command, log, limit_s, env):
         word, rest = result.groups()
         if word == "PASS":
             counts.passed += 1
-            print(f"    PASS {rest}", flush=True)
+            say(f"    PASS {rest}")
         elif word == "SKIP":
             counts.skipped += 1
-            print(f"    SKIP {rest}", flush=True)
+            say(f"    SKIP {rest}")
         else:
             counts.fail(name, rest)
 
@@ -207,18 +226,16 @@ def run_reporting(name, command, log, limit_s, env):
         counts.fail(name, "printed no result")
     if counts.failed:
         show_log(log)
-    print(f"    {counts.line()} in {time.monotonic() - started:.0f} s", flush=True)
+    say(f"    {counts.line()} in {time.monotonic() - started:.0f} s")
     return counts
 
 
 def run_suite(path):
     name = f"{path.parent.name}/{path.stem.removesuffix('_test')}"
-    limit = suite_setting(path, r"time-limit: (\d+)")
-    limit_s = int(limit.group(1)) if limit else DEFAULT_TIME_LIMIT_S
-    print(f"  {name}", flush=True)
+    say(f"  {name}")
     command = [sys.executable, str(path)] if path.suffix == ".py" else ["bash", str(path)]
-    return run_reporting(name, command, LOGS / f"{path.parent.name}-{path.stem}.log", limit_s,
-                         dict(os.environ, PYTHONUNBUFFERED="1"))
+    return run_reporting(name, command, LOGS / f"{path.parent.name}-{path.stem}.log",
+                         suite_limit_s(path), dict(os.environ, PYTHONUNBUFFERED="1"))
 
 
 def find_suites():
@@ -226,10 +243,22 @@ def find_suites():
                   for path in (ROOT / "tests" / folder).glob("*_test.*") if path.suffix in (".py", ".sh"))
 
 
+def run_held(path):
+    """A suite's counts, and what it has to say."""
+    held.lines = []
+    try:
+        return run_suite(path), held.lines
+    finally:
+        held.lines = None
+
+
 def suites(paths):
     counts = Counts()
-    for path in paths:
-        counts.add(run_suite(path))
+    with ThreadPoolExecutor(SUITES_AT_ONCE) as pool:
+        # The longest first, as far as their limits tell: the end then is not one suite alone.
+        for ran, lines in pool.map(run_held, sorted(paths, key=suite_limit_s, reverse=True)):
+            print(*lines, sep="\n", flush=True)
+            counts.add(ran)
     return counts
 
 

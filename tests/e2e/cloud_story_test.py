@@ -50,7 +50,7 @@ def the_server_is_backed_up_and_kept_as_a_standby():
 def it_is_lost_and_runs_in_ec2():
     disk.unlink()
     told = reclo.json("recover", "latest:office", "--on", "ec2", "--instance-type", "t3.small", "--operator-cidr",
-                      "127.0.0.0/8", "--wait-for", "http:80/cgi-bin/check", "--wait-timeout", str(BOOT_LIMIT_S),
+                      "127.0.0.0/8", "--wait-for", "http:80/cgi-bin/get", "--wait-timeout", str(BOOT_LIMIT_S),
                       limit_s=BOOT_LIMIT_S + 120)
     check_equal((told["via"], told["image"]), ("standby", state["standby"]["image"]), "what was started")
     check(told["rto_ms"] > 0 and told["steps"], f"nothing was measured: {told}")
@@ -84,7 +84,7 @@ def it_comes_home_in_rounds():
 @story.step
 def it_boots_at_home_with_its_old_address_and_the_new_rows():
     home = HomeMachine(story, home_disk, OLD_ADDRESS)
-    home.wait("/cgi-bin/check", limit_s=BOOT_LIMIT_S)
+    home.wait("/cgi-bin/get", limit_s=BOOT_LIMIT_S)
     check_equal(home.rows(), state["rows"], "rows at home")
     check_equal(home.get("/cgi-bin/check", timeout_s=120), state["patients"], "patients and their checksum")
     home.kill()

@@ -16,8 +16,12 @@ kRootStart=$((kEspStart + kEspSectors))
 
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# work_folder: makes the temporary folder $work, removed when the script ends.
+# work_folder: makes the temporary folder $work, removed when the script ends. Who makes a server at
+# the same time waits: both would fill the cache.
 work_folder() {
+  mkdir -p "$cache"
+  exec 9>"$cache/lock"
+  flock 9
   work=$(mktemp -d "${TMPDIR:-/tmp}/reclo-server.XXXXXX")
   trap 'rm -rf "$work"' EXIT
 }
