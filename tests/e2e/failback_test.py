@@ -310,7 +310,7 @@ def blocks_that_a_preparation_changed_come_home_with_the_first_round():
         target.unlink(missing_ok=True)
     record, = reclo.state.rglob("standby.json")
     standby = json.loads(record.read_text())
-    standby["current"]["disks"][0]["overlay_blocks"] = [5, 7, 159, 160]  # 159 reads as zeros
+    standby["current"]["disks"][0]["overlay_blocks"] = [[5, 7], [159, 160]]  # 159 reads as zeros
     record.write_text(json.dumps(standby))
     server_writes(0, 6, 9)
     check_equal(blocks(seed()), [4, 0], "blocks of the first round: those, and what the server wrote")

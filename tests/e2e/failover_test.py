@@ -256,6 +256,7 @@ def a_drill_in_a_group_that_lets_out_is_refused():
     group = account.default_group()
     told = reclo.run(*RECOVER, "--drill", "--security-group", group, expect=2).stderr
     check("lets its members out" in told, told)
+    check_equal(reclo.json("instances"), [], "records of what was refused")
     instance = recover("--security-group", group)
     check_equal(account.groups(), [], "groups that were made")
     check_equal(account.instances()[0]["groups"], [group], "the instance's groups")

@@ -11,7 +11,8 @@ CARD_SLOT = 192  # systemd names a card after the number of the slot that it is 
 
 class HomeMachine(Office):
     def __init__(self, story, disk, address, memory_mib=512):
-        super().__init__(free_port())
+        port = free_port()
+        super().__init__(port)
         self.console = story.folder / "home-console.log"
         variables, archive = story.folder / "home-vars.fd", story.folder / "archive.img"
         shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.fd", variables)
@@ -27,7 +28,7 @@ class HomeMachine(Office):
              "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
              "-device", f"pcie-root-port,id=port,chassis=1,slot={CARD_SLOT}",
              "-netdev", f"user,id=lan,restrict=on,net={network}.0/24,host={network}.1,dns={network}.3,"
-                        f"hostfwd=tcp:127.0.0.1:{self.port}-{address}:80",
+                        f"hostfwd=tcp:127.0.0.1:{port}-{address}:80",
              "-device", "e1000e,netdev=lan,bus=port,romfile="],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=open(story.folder / "home-qemu.log", "wb"))

@@ -104,7 +104,8 @@ Status warn_of_others(FailoverBench& bench) {
   return {};
 }
 
-Status take_steps(FailoverBench& bench) {
+// `asked_only` tells, when it fails, that nothing was made yet.
+Status take_steps(FailoverBench& bench, bool& asked_only) {
   Ec2Instance& record = bench.record;
   ++record.run;
   FailoverPlan plan;
@@ -112,6 +113,7 @@ Status take_steps(FailoverBench& bench) {
     RECLO_ASSIGN_OR_RETURN(plan, plan_failover(bench));
     return warn_of_others(bench);
   }));
+  asked_only = false;
   RECLO_TRY(timed(bench, "image", [&] { return ensure_image(bench); }));
   if (may_change(record))
     RECLO_TRY(timed(bench, "network", [&] { return ensure_group(bench, plan.vpc); }));
@@ -127,18 +129,11 @@ Status take_steps(FailoverBench& bench) {
   return {};
 }
 
-// Whether anything exists in the cloud because of this record.
-bool made_something(const Ec2Instance& record) {
-  bool snapshots = false;
-  for (const FailoverDisk& disk : record.disks)
-    snapshots = snapshots || !disk.snapshot.empty() || disk.uploaded || !disk.upload_id.empty();
-  return snapshots || record.state != FailoverState::kPlanned || !record.launches.empty();
-}
-
-Error note_problem(FailoverBench& bench, bool is_new, Error error) {
+// A new failover that was refused before anything was made leaves no record.
+Error note_problem(FailoverBench& bench, bool forget, Error error) {
   static constexpr const char* kWhy = "the failure before it is the one to report";
   Ec2Instance& record = bench.record;
-  if (is_new && !made_something(record) && record.disks.empty()) {
+  if (forget) {
     ignore_error(bench.store.remove(record), kWhy);
     return error;
   }
@@ -159,8 +154,9 @@ Result<FailoverResult> run(const Ec2InstanceStore& store, const cloud::Cloud& cl
   progress.note(fmt::format("instance {}", found.record.id));
   FailoverBench bench{store,         found.record, cloud,  inputs.source, inputs.prepare,
                       inputs.import, progress,     cancel, warnings};
-  Status done = take_steps(bench);
-  if (!done.ok()) return note_problem(bench, found.is_new, std::move(done).error());
+  bool asked_only = true;
+  Status done = take_steps(bench, asked_only);
+  if (!done.ok()) return note_problem(bench, found.is_new && asked_only, std::move(done).error());
   result.answered = found.record.state == FailoverState::kAnswering;
   result.record = std::move(found.record);
   result.warnings = std::move(warnings);
