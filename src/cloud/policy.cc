@@ -36,6 +36,10 @@ std::vector<std::string> failover_actions() {
           "servicequotas:GetServiceQuota"};
 }
 
+std::vector<std::string> failback_actions() {
+  return {"ec2:CreateSnapshot", "ebs:ListChangedBlocks"};
+}
+
 std::vector<std::string> import_actions() {
   return {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"};
 }
@@ -46,6 +50,7 @@ std::string ec2_policy() {
       {"Statement",
        Json::array({statement("ReCloStandby", standby_actions(), "*"),
                     statement("ReCloFailover", failover_actions(), "*"),
+                    statement("ReCloFailback", failback_actions(), "*"),
                     statement("ReCloImport", import_actions(), "arn:aws:s3:::*/reclo-import/*")})}};
   return dump_json(policy, 2) + "\n";
 }

@@ -11,6 +11,8 @@ std::vector<std::string> standby_actions();
 
 /// What failing over, drills and stopping ask for beside those.
 std::vector<std::string> failover_actions();
+/// What bringing a server home asks for beside those.
+std::vector<std::string> failback_actions();
 /// What `--via import` asks of the bucket.
 std::vector<std::string> import_actions();
 

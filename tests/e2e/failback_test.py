@@ -321,6 +321,17 @@ def blocks_that_a_preparation_changed_come_home_with_the_first_round():
 
 
 @story.step
+def the_policy_names_every_action():
+    policy = json.loads(reclo.run("policy", "print", "--for", "ec2").stdout)
+    allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
+    log = rig.lab("GET", "/lab/stats")["log"]
+    asked = {f"ec2:{line.split()[2]}" for line in log if line.startswith("POST / ")}
+    asked |= {"ebs:ListChangedBlocks"} if any("/changedblocks" in line for line in log) else set()
+    check("ec2:CreateSnapshot" in asked and "ebs:ListChangedBlocks" in asked, f"only {sorted(asked)}")
+    check(asked <= allowed, f"asked and not allowed: {sorted(asked - allowed)}")
+
+
+@story.step
 def a_denied_action_is_named():
     rig.faults({"match": "CreateSnapshot", "mode": "denied", "times": 1000})
     told = reclo.run("failback", "seed", "--ec2-instance", state["instance"], "--to", targets[0], "--to", targets[1],
