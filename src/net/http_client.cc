@@ -366,9 +366,10 @@ class HttpClient::Pool {
     idle_.pop_back();
     return connection;
   }
+  /// Null: it is gone, and another one may be made.
   void give_back(std::unique_ptr<Connection> connection) {
     const std::lock_guard lock(mutex_);
-    idle_.push_back(std::move(connection));
+    if (connection) idle_.push_back(std::move(connection));
     --in_use_;
     changed_.notify_one();
   }
@@ -393,6 +394,9 @@ HttpClient::~HttpClient() = default;
 Result<HttpResponse> HttpClient::send(const HttpRequest& request, const CancelToken& cancel) {
   RECLO_ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, pool_->take(cancel));
   Result<HttpResponse> response = connection->send(request, options_, cancel);
+  // curl keeps what a transfer that never got a connection (a name that does not resolve) was given,
+  // and then refuses other options: who failed is not asked again.
+  if (!response.ok()) connection.reset();
   pool_->give_back(std::move(connection));
   return response;
 }

@@ -145,6 +145,20 @@ TEST(HttpClientTest, SaysWhyItCannotReachAServer) {
   EXPECT_EQ(client.send(get("ftp://host/"), CancelToken()).error().code(), Code::kInvalidArgument);
 }
 
+// Without a network no name resolves, and the same is tried again until it does.
+TEST(HttpClientTest, ANameThatDoesNotResolveIsAskedAgain) {
+  HttpClientOptions options;
+  options.connections_max = 1;
+  HttpClient client(options);
+  for (int i = 0; i < 3; ++i) {
+    const Error unknown = client.send(get("http://reclo-test.invalid/x"), CancelToken()).error();
+    EXPECT_TRUE(unknown.retryable()) << unknown.message();
+    EXPECT_NE(unknown.message().find("reclo-test.invalid"), std::string::npos);
+  }
+  TestServer server([](const SeenRequest&) { return TestServer::answer(200, "back"); });
+  EXPECT_TRUE(client.send(get(server.url()), CancelToken()).ok());
+}
+
 TEST(HttpClientTest, WaitsForAFreeConnection) {
   std::atomic<int> now = 0;
   std::atomic<int> most = 0;
