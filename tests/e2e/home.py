@@ -4,7 +4,7 @@ called ens192, and a network of its own where the server has its old address."""
 import shutil
 import subprocess
 
-from lib import Office, free_port
+from lib import Office, check, free_port
 
 CARD_SLOT = 192  # systemd names a card after the number of the slot that it is in
 
@@ -26,13 +26,17 @@ class HomeMachine(Office):
              "-drive", f"file={disk},format=raw,if=none,id=system", "-device", "ide-hd,drive=system,bus=ide.0",
              "-drive", f"file={archive},format=raw,if=none,id=archive", "-device", "ide-hd,drive=archive,bus=ide.1",
              "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
-             "-device", f"pcie-root-port,id=port,chassis=1,slot={CARD_SLOT}",
+             "-device", f"pcie-root-port,id=cardport,chassis=1,slot={CARD_SLOT}",
              "-netdev", f"user,id=lan,restrict=on,net={network}.0/24,host={network}.1,dns={network}.3,"
                         f"hostfwd=tcp:127.0.0.1:{port}-{address}:80",
-             "-device", "e1000e,netdev=lan,bus=port,romfile="],
+             "-device", "e1000e,netdev=lan,bus=cardport,romfile="],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=open(story.folder / "home-qemu.log", "wb"))
         story.later(self.kill)
+
+    def try_get(self, path):
+        check(self.process.poll() is None, "the machine at home ended")
+        return super().try_get(path)
 
     @staticmethod
     def make_archive(path):
