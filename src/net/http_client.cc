@@ -394,8 +394,8 @@ HttpClient::~HttpClient() = default;
 Result<HttpResponse> HttpClient::send(const HttpRequest& request, const CancelToken& cancel) {
   RECLO_ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, pool_->take(cancel));
   Result<HttpResponse> response = connection->send(request, options_, cancel);
-  // curl keeps what a transfer that never got a connection (a name that does not resolve) was given,
-  // and then refuses other options: who failed is not asked again.
+  // curl keeps what a transfer that never got a connection (a name that does not resolve) was
+  // given, and then refuses other options: who failed is not asked again.
   if (!response.ok()) connection.reset();
   pool_->give_back(std::move(connection));
   return response;
