@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/app_cloud.h"
+
 namespace reclo::cli {
 namespace {
 
@@ -31,22 +33,6 @@ void add_estimate_verb(CLI::App& app, EstimateArgs& e, Run& run) {
       ->check(CLI::Range(0.0, 1440.0));
 }
 
-void add_cloud_options(CLI::App& verb, CloudArgs& cloud) {
-  const std::string group = "Cloud";
-  verb.add_option("--region", cloud.region, "Default: AWS_REGION, then the profile's")
-      ->group(group);
-  verb.add_option("--role", cloud.role_arn, "ARN of a role to assume")->group(group);
-  verb.add_option("--ec2-endpoint", cloud.ec2_endpoint, "Another EC2 than the region's")
-      ->envname("RECLO_EC2_ENDPOINT")
-      ->group(group);
-  verb.add_option("--ebs-endpoint", cloud.ebs_endpoint, "Another EBS direct API")
-      ->envname("RECLO_EBS_ENDPOINT")
-      ->group(group);
-  verb.add_option("--sts-endpoint", cloud.sts_endpoint, "Another STS")
-      ->envname("RECLO_STS_ENDPOINT")
-      ->group(group);
-}
-
 void add_failback_verbs(CLI::App& app, FailbackArgs& f, Run& run) {
   CLI::App* failback = app.add_subcommand("failback", "Bring a recovered server home");
   failback->require_subcommand(1);
@@ -65,7 +51,8 @@ void add_failback_verbs(CLI::App& app, FailbackArgs& f, Run& run) {
       add_verb(*failback, run, "abandon", "Give it up: remove what was made in the cloud for it",
                [&f](Context& c) { return run_failback_abandon(c, f); });
   for (CLI::App* verb : {plan, seed}) {
-    auto* here = verb->add_option("--instance", f.instance, "A server recovered on this machine");
+    auto* here =
+        verb->add_option("--instance", f.instance, "The server, as `reclo instances` names it");
     verb->add_option("--ec2-instance", f.ec2_instance, "A server recovered in EC2: i-…")
         ->excludes(here);
     verb->add_option("--to", f.targets, "A block device or raw file for each disk, in order");
