@@ -69,7 +69,7 @@ def a_servers_standby_is_an_image():
     disk = story.make_server("tiny")
     reclo.init()
     state["point"] = reclo.backup("frontdesk", disk)
-    report = reclo.json("standby", "refresh", "--server", "frontdesk")
+    report = reclo.json("standby", "refresh", "--no-prepare", "--server", "frontdesk")
     state["image"], state["snapshot"] = report["image"], report["disks"][0]["snapshot"]
 
 
