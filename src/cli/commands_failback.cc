@@ -13,8 +13,8 @@
 #include "cli/commands_recover_ec2.h"
 #include "cli/failback_text.h"
 #include "recovery/ec2/failover_store.h"
-#include "recovery/ec2/standby.h"
 #include "recovery/failback/ec2_source.h"
+#include "recovery/failback/held_content.h"
 #include "recovery/failback/point_base.h"
 #include "recovery/failback/qemu_source.h"
 #include "recovery/guest/prepare.h"
@@ -62,51 +62,6 @@ Status set_disks(const repo::PointRecord& point, const FailbackArgs& args, Failb
   return {};
 }
 
-// What was laid over the recovery point in a snapshot that this state folder made: its blocks by
-// snapshot. Standbys and failovers without one.
-Result<std::map<std::string, std::vector<recovery::BlockSpan>>> overlays_of(
-    const Context& context, const FailbackRecord& record) {
-  std::map<std::string, std::vector<recovery::BlockSpan>> out;
-  RECLO_ASSIGN_OR_RETURN(const auto standby,
-                         recovery::load_standby(context.options.state_directory,
-                                                record.repository.hex(), record.machine));
-  std::vector<recovery::Standby> standbys;
-  if (standby) standbys = standby->old;
-  if (standby && standby->current) standbys.push_back(*standby->current);
-  for (const recovery::Standby& one : standbys)
-    if (one.point == record.point)
-      for (const recovery::StandbyDisk& disk : one.disks)
-        out[disk.snapshot.text()] = disk.overlay_spans;
-  const recovery::Ec2InstanceStore instances(context.options.state_directory);
-  RECLO_ASSIGN_OR_RETURN(const auto failovers, instances.list());
-  for (const recovery::Ec2Instance& one : failovers)
-    if (one.point == record.point)
-      for (const recovery::FailoverDisk& disk : one.disks)
-        out[disk.snapshot.text()] = disk.overlay_spans;
-  return out;
-}
-
-// What the target lacks of the snapshot when it holds the recovery point. Where no record of ours
-// tells, nothing is known, and every block is fetched.
-Status set_extra_blocks(const Context& context, FailbackRecord& record) {
-  RECLO_ASSIGN_OR_RETURN(const auto overlays, overlays_of(context, record));
-  bool unknown = false;
-  for (FailbackDisk& disk : record.disks) {
-    const auto known = overlays.find(disk.held.text());
-    disk.everything = known == overlays.end();
-    if (!disk.everything) disk.extra_blocks = known->second;
-    unknown = unknown || disk.everything;
-    if (!disk.extra_blocks.empty()) record.prepared = true;
-    if (disk.everything)
-      log_warning(
-          "no standby of this state folder tells what {} holds: every block of disk {} is "
-          "fetched",
-          disk.held.text(), disk.index);
-  }
-  if (unknown) record.prepared.reset();
-  return {};
-}
-
 std::string tag_of(const cloud::Tags& tags, const std::string& name) {
   for (const auto& [key, value] : tags)
     if (key == name) return value;
@@ -151,7 +106,7 @@ Result<FailbackRecord> describe_ec2(const Context& context, const FailbackArgs& 
   record.point = found.point.record.id;
   RECLO_TRY(set_disks(found.point.record, args, record));
   RECLO_TRY(recovery::find_ec2_disks(*cloud.ec2, instance, snapshots, record, context.cancel));
-  RECLO_TRY(set_extra_blocks(context, record));
+  RECLO_TRY(recovery::describe_held_content(context.options.state_directory, record));
   return record;
 }
 
