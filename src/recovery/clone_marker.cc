@@ -107,8 +107,9 @@ backup::IdentityClaim look_at_this_machine(const IdentityPlaces& places) {
   for (const char* path : {kCloneMarkerPath, kUserDataMarkerPath, kFwCfgPath})
     if (!claim.copy && os::path_exists(places.root + path))
       claim.copy = copy_of(places.root + path);
+  if (claim.copy) return claim;
   const auto strings = os::read_file(places.root + kSmbiosStringsPath, kDmiSizeBytesMax);
-  if (!claim.copy && strings.ok() && as_text(*strings).find(kSmbiosWord) != std::string_view::npos)
+  if (strings.ok() && as_text(*strings).find(kSmbiosWord) != std::string_view::npos)
     claim.copy = backup::RecoveredCopy{"", "", "SMBIOS"};
   return claim;
 }
