@@ -4,6 +4,7 @@
 
 #include "base/encoding.h"
 #include "base/json.h"
+#include "base/record_error.h"
 #include "crypto/hash.h"
 
 namespace reclo::backup {
@@ -81,11 +82,7 @@ std::string encode_identity(const ServerIdentity& identity) {
 Result<ServerIdentity> decode_identity(std::string_view text) {
   RECLO_ASSIGN_OR_RETURN(const Json json,
                          parse_json(text, "the server's identity", kIdentitySizeBytesMax));
-  auto identity = decode_fields(json);
-  if (identity.ok()) return identity;
-  const Code code =
-      identity.error().code() == Code::kUnsupported ? Code::kUnsupported : Code::kCorruption;
-  return Error(code, "the server's identity cannot be read: " + identity.error().message());
+  return name_unusable(decode_fields(json), "the server's identity cannot be read");
 }
 
 Result<ServerIdentity> check_identity(const std::string& server,

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/record_error.h"
 #include "os/file.h"
 #include "repo/machine.h"
 
@@ -85,11 +86,7 @@ std::string encode_clone_marker(const CloneMarker& marker) {
 Result<CloneMarker> decode_clone_marker(std::string_view text) {
   RECLO_ASSIGN_OR_RETURN(const Json json, parse_json(text, "the marker of a recovered copy",
                                                      kCloneMarkerSizeBytesMax));
-  auto marker = decode_fields(json);
-  if (marker.ok()) return marker;
-  const Code code =
-      marker.error().code() == Code::kUnsupported ? Code::kUnsupported : Code::kCorruption;
-  return Error(code, "the marker of a recovered copy is none: " + marker.error().message());
+  return name_unusable(decode_fields(json), "the marker of a recovered copy is none");
 }
 
 IdentityPlaces IdentityPlaces::from_environment() {

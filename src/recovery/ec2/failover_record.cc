@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/record_error.h"
 #include "recovery/clone_marker.h"
 #include "recovery/ec2/block_span_json.h"
 
@@ -375,11 +376,7 @@ std::string encode_ec2_instance(const Ec2Instance& record) {
 
 Result<Ec2Instance> decode_ec2_instance(std::string_view text) {
   RECLO_ASSIGN_OR_RETURN(const Json json, parse_json(text, "ec2.json", kEc2InstanceSizeBytesMax));
-  auto record = decode_fields(json);
-  if (record.ok()) return record;
-  const Code code =
-      record.error().code() == Code::kUnsupported ? Code::kUnsupported : Code::kCorruption;
-  return Error(code, "ec2.json cannot be used: " + record.error().message());
+  return name_unusable(decode_fields(json), "ec2.json cannot be used");
 }
 
 Json describe_ec2_instance(const Ec2Instance& record, WallTime now) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "base/record_error.h"
 
 namespace reclo::recovery {
 namespace {
@@ -83,11 +84,7 @@ bool PriceList::is_stale(WallTime now) const {
 
 Result<PriceList> decode_prices(std::string_view text) {
   RECLO_ASSIGN_OR_RETURN(const Json json, parse_json(text, "the price list", kPricesSizeBytesMax));
-  auto prices = decode_fields(json);
-  if (prices.ok()) return prices;
-  const Code code =
-      prices.error().code() == Code::kUnsupported ? Code::kUnsupported : Code::kCorruption;
-  return Error(code, "the price list cannot be used: " + prices.error().message());
+  return name_unusable(decode_fields(json), "the price list cannot be used");
 }
 
 }  // namespace reclo::recovery

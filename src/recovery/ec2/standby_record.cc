@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/record_error.h"
 #include "cloud/ebs_client.h"
 #include "recovery/ec2/block_span_json.h"
 
@@ -138,11 +139,7 @@ std::string encode_standby(const StandbyRecord& record) {
 Result<StandbyRecord> decode_standby(std::string_view text) {
   RECLO_ASSIGN_OR_RETURN(const Json json,
                          parse_json(text, "the standby's record", kStandbySizeBytesMax));
-  auto record = decode_fields(json);
-  if (record.ok()) return record;
-  const Code code =
-      record.error().code() == Code::kUnsupported ? Code::kUnsupported : Code::kCorruption;
-  return Error(code, "the standby's record cannot be used: " + record.error().message());
+  return name_unusable(decode_fields(json), "the standby's record cannot be used");
 }
 
 }  // namespace reclo::recovery

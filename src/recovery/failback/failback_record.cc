@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/record_error.h"
 #include "recovery/ec2/block_span_json.h"
 
 namespace reclo::recovery {
@@ -197,11 +198,7 @@ std::string encode_failback(const FailbackRecord& record) {
 Result<FailbackRecord> decode_failback(std::string_view text) {
   RECLO_ASSIGN_OR_RETURN(const Json json,
                          parse_json(text, "the failback's record", kFailbackSizeBytesMax));
-  auto record = decode_fields(json);
-  if (record.ok()) return record;
-  const Code code =
-      record.error().code() == Code::kUnsupported ? Code::kUnsupported : Code::kCorruption;
-  return Error(code, "the failback's record cannot be used: " + record.error().message());
+  return name_unusable(decode_fields(json), "the failback's record cannot be used");
 }
 
 std::optional<CutoverForecast> forecast_cutover(const FailbackRecord& record) {
